@@ -1,0 +1,3 @@
+-- +goose Up
+CREATE TABLE counters (name TEXT PRIMARY KEY, n BIGINT NOT NULL CHECK (n >= 0));
+CREATE TABLE marks (counter TEXT NOT NULL REFERENCES counters (name), at TIMESTAMPTZ NOT NULL);
