@@ -1,0 +1,116 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+
+	"github.com/quickscale/quickscale/internal/problem"
+)
+
+// statuses maps machine codes to HTTP. A code that is not here is a conflict with a state: 409.
+var statuses = map[string]int{
+	problem.CodeInvalid:         http.StatusUnprocessableEntity,
+	problem.CodeMalformed:       http.StatusBadRequest,
+	problem.CodeUnauthenticated: http.StatusUnauthorized,
+	problem.CodeForbidden:       http.StatusForbidden,
+	problem.CodeNotFound:        http.StatusNotFound,
+	problem.CodeConflict:        http.StatusConflict,
+	problem.CodeTooLarge:        http.StatusRequestEntityTooLarge,
+	problem.CodeTooMany:         http.StatusTooManyRequests,
+	problem.CodeUnavailable:     http.StatusServiceUnavailable,
+	problem.CodeInternal:        http.StatusInternalServerError,
+	"insufficient_credits":      http.StatusPaymentRequired,
+	"method_not_allowed":        http.StatusMethodNotAllowed,
+	"unsupported_media_type":    http.StatusUnsupportedMediaType,
+	"timeout":                   http.StatusGatewayTimeout,
+	"execution_failed":          http.StatusBadGateway,
+}
+
+// Status is the HTTP status of a machine code.
+func Status(code string) int {
+	if status, ok := statuses[code]; ok {
+		return status
+	}
+	return http.StatusConflict
+}
+
+// told is what an error tells the world.
+type told struct {
+	status  int
+	code    string
+	message string
+	details map[string]any
+	fields  map[string]string
+}
+
+var errInternal = problem.New(problem.CodeInternal,
+	"Something went wrong on our side. Go back and try again in a moment.")
+
+// explain finds out what err may tell, and logs what it may not.
+func (s *Site) explain(r *http.Request, err error) told {
+	c := problem.From(err)
+	switch {
+	case c != nil:
+	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
+		c = errInternal // the client is gone; there is nobody to tell and nothing to mend
+	default:
+		s.cfg.Logger.ErrorContext(r.Context(), "request failed",
+			slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.String("request_id", RequestID(r.Context())), slog.Any("error", err))
+		c = errInternal
+	}
+	t := told{status: Status(c.ErrorCode()), code: c.ErrorCode(), message: c.ErrorMessage(), details: c.ErrorDetails(), fields: problem.FieldsOf(err)}
+	if t.code == problem.CodeInternal {
+		t.details = map[string]any{"request_id": RequestID(r.Context())}
+	}
+	return t
+}
+
+func writeError(w http.ResponseWriter, t told) {
+	type failure struct {
+		Code    string         `json:"code"`
+		Message string         `json:"message"`
+		Details map[string]any `json:"details,omitempty"`
+	}
+	writeJSON(w, t.status, struct {
+		Success bool    `json:"success"`
+		Error   failure `json:"error"`
+	}{false, failure{t.code, t.message, t.details}})
+}
+
+// FailJSON answers err in the JSON shape, whatever the request accepts: for routes that only programs call.
+func (s *Site) FailJSON(w http.ResponseWriter, r *http.Request, err error) {
+	writeError(w, s.explain(r, err))
+}
+
+// Fail answers err: in JSON when the request asks for it, else as a page that says what to do next. An error that is
+// not made to be shown is logged with the request's id, and the person is told only that id.
+func (s *Site) Fail(w http.ResponseWriter, r *http.Request, err error) {
+	t := s.explain(r, err)
+	if WantsJSON(r) {
+		writeError(w, t)
+		return
+	}
+	s.errors.render(w, r, t.status, "error", Page{Data: ErrorPage{
+		Status: t.status, Title: http.StatusText(t.status), Message: t.message, RequestID: RequestID(r.Context()),
+	}})
+}
+
+// ErrorPage is the data of error.html.
+type ErrorPage struct {
+	Status    int
+	Title     string
+	Message   string
+	RequestID string
+}
+
+// internal is the last resort: a page that cannot be drawn.
+func (s *Site) internal(w http.ResponseWriter, r *http.Request, err error) {
+	writeError(w, s.explain(r, err))
+}
+
+// NotFound answers 404 as a page or JSON.
+func (s *Site) NotFound(w http.ResponseWriter, r *http.Request) {
+	s.Fail(w, r, problem.New(problem.CodeNotFound, "There is nothing at this address. Check it, or start again from the home page."))
+}
