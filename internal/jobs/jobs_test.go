@@ -1,0 +1,174 @@
+package jobs_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/riverqueue/river"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/quickscale/quickscale/internal/database"
+	"github.com/quickscale/quickscale/internal/dbtest"
+	"github.com/quickscale/quickscale/internal/jobs"
+)
+
+func TestMain(m *testing.M) { dbtest.Main(m) }
+
+var schema = dbtest.Schema{Name: "river", Migrate: func(ctx context.Context, db *database.DB) error {
+	e, err := jobs.New(jobs.Config{DB: db})
+	if err != nil {
+		return err
+	}
+	return e.Migrate(ctx)
+}}
+
+type echo struct {
+	N int `json:"n"`
+}
+
+func (echo) Kind() string { return "test_echo" }
+
+func newEngine(t *testing.T, db *database.DB, work func(ctx context.Context, n int) error) *jobs.Engine {
+	t.Helper()
+	e, err := jobs.New(jobs.Config{DB: db, PollInterval: 20 * time.Millisecond})
+	require.NoError(t, err)
+	river.AddWorker(e.Workers(), river.WorkFunc(func(ctx context.Context, job *river.Job[echo]) error { return work(ctx, job.Args.N) }))
+	return e
+}
+
+func insert(ctx context.Context, e *jobs.Engine, db *database.DB, n int, after error) error {
+	return db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		if _, err := e.Client().InsertTx(ctx, tx.Tx, echo{n}, nil); err != nil {
+			return err
+		}
+		return after
+	})
+}
+
+func TestEngine_WorksWhatWasCommittedAndNothingElse(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) {
+		worked := make(chan int, 10)
+		e := newEngine(t, db, func(_ context.Context, n int) error { worked <- n; return nil })
+		require.NoError(t, e.Start(t.Context()))
+		require.Error(t, insert(t.Context(), e, db, 1, errors.New("roll back")))
+		require.NoError(t, insert(t.Context(), e, db, 2, nil))
+		assert.Equal(t, 2, <-worked)
+		require.NoError(t, e.Stop(t.Context()))
+		assert.Empty(t, worked)
+	})
+}
+
+func TestEngine_TwoProcessesShareTheWork(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) {
+		const count = 50
+		var mu sync.Mutex
+		seen := map[int]int{}
+		all := make(chan struct{})
+		work := func(_ context.Context, n int) error {
+			mu.Lock()
+			defer mu.Unlock()
+			seen[n]++
+			if len(seen) == count {
+				close(all)
+			}
+			return nil
+		}
+		first, second := newEngine(t, db, work), newEngine(t, db, work)
+		for n := range count {
+			require.NoError(t, insert(t.Context(), first, db, n, nil))
+		}
+		require.NoError(t, first.Start(t.Context()))
+		require.NoError(t, second.Start(t.Context()))
+		select {
+		case <-all:
+		case <-time.After(30 * time.Second):
+			t.Fatal("the jobs were not worked in 30 s")
+		}
+		require.NoError(t, first.Stop(t.Context()))
+		require.NoError(t, second.Stop(t.Context()))
+		for n, times := range seen {
+			assert.Equal(t, 1, times, "job %d", n)
+		}
+	})
+}
+
+func TestStop_WaitsForRunningJobsAndCancelsThemWhenTimeIsUp(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) {
+		started, release := make(chan struct{}), make(chan struct{})
+		var finished, cancelled atomic.Bool
+		e := newEngine(t, db, func(ctx context.Context, n int) error {
+			close(started)
+			select {
+			case <-release:
+				finished.Store(true)
+				return nil
+			case <-ctx.Done():
+				cancelled.Store(true)
+				return ctx.Err()
+			}
+		})
+		require.NoError(t, e.Start(t.Context()))
+		require.NoError(t, insert(t.Context(), e, db, 1, nil))
+		<-started
+		time.AfterFunc(50*time.Millisecond, func() { close(release) })
+		require.NoError(t, e.Stop(t.Context()))
+		assert.True(t, finished.Load(), "a graceful stop lets the job finish")
+
+		started, release = make(chan struct{}), make(chan struct{})
+		e = newEngine(t, db, func(ctx context.Context, n int) error {
+			close(started)
+			<-ctx.Done()
+			cancelled.Store(true)
+			return ctx.Err()
+		})
+		require.NoError(t, e.Start(t.Context()))
+		require.NoError(t, insert(t.Context(), e, db, 2, nil))
+		<-started
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		require.NoError(t, e.Stop(ctx))
+		assert.True(t, cancelled.Load())
+		var state string
+		require.NoError(t, db.Get(t.Context(), &state, "SELECT state FROM river_job WHERE kind = 'test_echo' ORDER BY id DESC LIMIT 1"))
+		assert.NotEqual(t, "completed", state, "a cancelled job is run again later")
+	})
+}
+
+func TestMigrate_TenAtOnce(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, dbtest.Empty, func(t *testing.T, db *database.DB) {
+		var group errgroup.Group
+		for range 10 {
+			group.Go(func() error {
+				e, err := jobs.New(jobs.Config{DB: db})
+				if err != nil {
+					return err
+				}
+				return e.Migrate(t.Context())
+			})
+		}
+		require.NoError(t, group.Wait())
+		e, err := jobs.New(jobs.Config{DB: db})
+		require.NoError(t, err)
+		pending, err := e.Pending(t.Context())
+		require.NoError(t, err)
+		assert.False(t, pending)
+	})
+}
+
+func TestStop_BeforeStartDoesNothing(t *testing.T) {
+	t.Parallel()
+	e, err := jobs.New(jobs.Config{DB: dbtest.SQLite(t, schema)})
+	require.NoError(t, err)
+	require.NoError(t, e.Stop(t.Context()))
+}
