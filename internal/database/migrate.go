@@ -107,7 +107,7 @@ func (d *DB) MigrationLock(ctx context.Context, fn func(ctx context.Context) err
 	if err != nil {
 		return fmt.Errorf("database: migration lock: %w", err)
 	}
-	conn, err := d.write.DB.Conn(ctx)
+	conn, err := d.write.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("database: connection for the migration lock: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -32,11 +33,11 @@ var Empty = Schema{Name: "empty", Migrate: func(context.Context, *database.DB) e
 
 // Of makes a schema of migration sets.
 func Of(sets ...database.Migrations) Schema {
-	name := "of"
-	for _, s := range sets {
-		name += "_" + s.Name
+	names := make([]string, len(sets))
+	for i, s := range sets {
+		names[i] = s.Name
 	}
-	return Schema{Name: name, Migrate: func(ctx context.Context, db *database.DB) error {
+	return Schema{Name: "of " + strings.Join(names, " "), Migrate: func(ctx context.Context, db *database.DB) error {
 		return database.Migrate(ctx, db, sets...)
 	}}
 }
@@ -115,14 +116,14 @@ type once[T any] struct {
 	done map[string]func() (T, error)
 }
 
-func (o *once[T]) do(name string, make func() (T, error)) (T, error) {
+func (o *once[T]) do(name string, fn func() (T, error)) (T, error) {
 	o.mu.Lock()
 	if o.done == nil {
 		o.done = map[string]func() (T, error){}
 	}
 	f, ok := o.done[name]
 	if !ok {
-		f = sync.OnceValues(make)
+		f = sync.OnceValues(fn)
 		o.done[name] = f
 	}
 	o.mu.Unlock()

@@ -115,7 +115,7 @@ func startLocal() (string, func() error, error) {
 	stop := func() error {
 		// SIGINT is PostgreSQL's fast shutdown: it ends sessions and waits for nobody.
 		err := postgres.Process.Signal(syscall.SIGINT)
-		<-exited
+		_ = <-exited // a server that was told to stop exits with what it likes
 		return errors.Join(err, remove())
 	}
 	given := serverURL(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), password)
@@ -206,7 +206,8 @@ func startDownload() (string, func() error, error) {
 	}
 	password := rand.Text()
 	embedded := embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
-		Port(uint32(port)).Password(password).RuntimePath(dir).StartTimeout(startTimeout).
+		Port(uint32(port)). //nolint:gosec // a port has 16 bits
+		Password(password).RuntimePath(dir).StartTimeout(startTimeout).
 		StartParameters(map[string]string{"fsync": "off", "synchronous_commit": "off", "max_connections": "300"}).
 		Logger(io.Discard))
 	if err := embedded.Start(); err != nil {

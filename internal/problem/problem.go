@@ -65,8 +65,7 @@ func (e *Error) ErrorDetails() map[string]any {
 
 // From finds the [Coder] in err's tree, or nil when there is none.
 func From(err error) Coder {
-	var c Coder
-	if errors.As(err, &c) {
+	if c, ok := errors.AsType[Coder](err); ok {
 		return c
 	}
 	return nil
@@ -74,8 +73,7 @@ func From(err error) Coder {
 
 // FieldsOf returns the fields at fault of the [Error] in err's tree, or nil.
 func FieldsOf(err error) map[string]string {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Fields
 	}
 	return nil

@@ -67,6 +67,6 @@ func (b *Box) Open(sealed []byte) ([]byte, error) {
 // RandomKey returns 32 random bytes, a secret for [New].
 func RandomKey() []byte {
 	key := make([]byte, MinKeyBytes)
-	rand.Read(key) //nolint:errcheck // never fails (crypto/rand documentation)
+	_, _ = rand.Read(key) // never fails (crypto/rand documentation)
 	return key
 }

@@ -122,7 +122,7 @@ func TestAssets_AreWhatTheirMakersPublished(t *testing.T) {
 		got := sha256.Sum256(content)
 		assert.Equal(t, sum, hex.EncodeToString(got[:]), name)
 		_, err = os.Stat(filepath.Join("assets", filepath.Dir(name), "LICENSE"))
-		assert.NoError(t, err)
+		require.NoError(t, err)
 		count++
 	}
 	require.NoError(t, lines.Err())
@@ -305,7 +305,9 @@ func TestRedirect_SpeaksToBrowsersProgramsAndHTMX(t *testing.T) {
 	assert.Equal(t, http.StatusSeeOther, res.StatusCode)
 	assert.Equal(t, "/there", res.Header.Get("Location"))
 	assert.Equal(t, "/there", get(h, "/", "HX-Request", "true").Header.Get("HX-Redirect"))
-	var body struct{ Data map[string]string }
+	var body struct {
+		Data map[string]string `json:"data"`
+	}
 	require.NoError(t, json.Unmarshal([]byte(text(t, get(h, "/", "Accept", "application/json"))), &body))
 	assert.Equal(t, "/there", body.Data["redirect"])
 }

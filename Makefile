@@ -1,0 +1,33 @@
+GOLANGCI_VERSION ?= v2.15.0
+# The linter is built by version into a folder of its own, so that it never enters go.mod.
+LINT := $(CURDIR)/bin/golangci-lint-$(GOLANGCI_VERSION)
+
+.PHONY: check fmt mod vet lint test examples
+
+# Everything that must pass before a change lands.
+check: fmt mod vet lint test examples
+
+fmt:
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
+
+mod:
+	go mod tidy -diff
+	go mod verify
+
+vet:
+	go vet ./...
+
+$(LINT):
+	GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	mv $(CURDIR)/bin/golangci-lint $@
+
+lint: $(LINT)
+	$(LINT) run ./...
+
+# README's test command, with the race detector.
+test:
+	go test -race -timeout 20m ./...
+
+# Each example is started as its reader would start it.
+examples:
+	go test -count=1 -run Smoke ./examples/...
