@@ -114,9 +114,7 @@ func startLocal() (string, func() error, error) {
 	go func() { exited <- postgres.Wait() }()
 	stop := func() error {
 		// SIGINT is PostgreSQL's fast shutdown: it ends sessions and waits for nobody.
-		err := postgres.Process.Signal(syscall.SIGINT)
-		_ = <-exited // a server that was told to stop exits with what it likes
-		return errors.Join(err, remove())
+		return errors.Join(postgres.Process.Signal(syscall.SIGINT), <-exited, remove())
 	}
 	given := serverURL(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), password)
 	for deadline := time.Now().Add(startTimeout); ; time.Sleep(50 * time.Millisecond) {
