@@ -1,0 +1,127 @@
+// Package webhook receives Stripe's events and runs each one's effect once.
+//
+// Mount [Processor.Handler], register a function per event type with [On], and let River work the jobs. An event is
+// verified and stored, with its job, in one transaction before Stripe is answered; the function runs later, in a
+// transaction that also marks the event done, so its effect happens once however often the event is delivered or its
+// processing dies. Events about the same object never take effect at the same time.
+//
+// Stripe delivers at least once and in any order, and a payload is a picture of the past. A function that depends on
+// an object's state is registered with [WithFetch], which reads the object afresh before the transaction begins.
+package webhook
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+
+	"github.com/quickscale/quickscale/internal/database"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+// Migrations are the inbox's schema changes, for those who migrate several packages at once.
+func Migrations() database.Migrations { return database.Migrations{Name: "webhook", FS: migrations} }
+
+// Defaults of [Config].
+const (
+	DefaultTolerance   = 5 * time.Minute
+	DefaultMaxAttempts = 15
+	// MaxBody is the largest event that is taken, in bytes.
+	MaxBody = 1 << 20
+)
+
+// Jobs inserts jobs; a River client over database/sql (*river.Client[*sql.Tx]) is one.
+type Jobs interface {
+	InsertTx(ctx context.Context, tx *sql.Tx, args river.JobArgs, opts *river.InsertOpts) (*rivertype.JobInsertResult, error)
+}
+
+// Config is what [New] takes.
+type Config struct {
+	// DB is the database, PostgreSQL or SQLite. Required.
+	DB *sqlx.DB
+	// ReadDB is a pool for reading. Nil: DB.
+	ReadDB *sqlx.DB
+	// Jobs inserts the job of each event. Required.
+	Jobs Jobs
+	// Secrets are the endpoint's signing secrets (whsec_…); an event signed with any of them is taken, so that a
+	// secret can be rolled. At least one.
+	Secrets []string
+	// Livemode is what the key in use is: events of the other mode are refused.
+	Livemode bool
+	// Tolerance is how far an event's timestamp may be from our clock, both ways. 0: 5 minutes, as Stripe advises.
+	Tolerance time.Duration
+	// MaxAttempts is how often an event is tried before it is dead. 0: 15, which River's backoff spreads over two days.
+	MaxAttempts int
+	// OnDead is called when an event is given up; nil: it is only logged.
+	OnDead func(ctx context.Context, ev Record, cause error)
+	// Clock tells the time. Nil: time.Now.
+	Clock func() time.Time
+	// Logger gets refusals and failures, never payloads. Nil: slog.Default.
+	Logger *slog.Logger
+}
+
+// Processor is the inbox. Its methods are safe for concurrent use by any number of processes; [On] is called before
+// the first event.
+type Processor struct {
+	cfg      Config
+	db       *database.DB
+	handlers map[string][]handler
+}
+
+// New checks cfg.
+func New(cfg Config) (*Processor, error) {
+	switch {
+	case cfg.DB == nil:
+		return nil, errors.New("webhook: Config.DB is required")
+	case cfg.Jobs == nil:
+		return nil, errors.New("webhook: Config.Jobs is required")
+	case len(cfg.Secrets) == 0:
+		return nil, errors.New("webhook: Config.Secrets needs at least one signing secret (whsec_…)")
+	}
+	for _, s := range cfg.Secrets {
+		if s == "" {
+			return nil, errors.New("webhook: Config.Secrets holds an empty secret")
+		}
+	}
+	db, err := database.New(cfg.DB, cfg.ReadDB)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Tolerance == 0 {
+		cfg.Tolerance = DefaultTolerance
+	}
+	if cfg.MaxAttempts == 0 {
+		cfg.MaxAttempts = DefaultMaxAttempts
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	return &Processor{cfg: cfg, db: db, handlers: map[string][]handler{}}, nil
+}
+
+// Migrate makes the inbox's tables or brings them up to date. River's own are the host's to migrate.
+func (p *Processor) Migrate(ctx context.Context) error {
+	return database.Migrate(ctx, p.db, Migrations())
+}
+
+// AddWorkers adds the worker that processes events. Call it before the River client starts.
+func (p *Processor) AddWorkers(workers *river.Workers) error {
+	if err := river.AddWorkerSafely(workers, &worker{p: p}); err != nil {
+		return fmt.Errorf("webhook: %w", err)
+	}
+	return nil
+}
+
+func (p *Processor) now() time.Time { return database.Canonical(p.cfg.Clock()) }
