@@ -1,0 +1,206 @@
+package stripetest
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/stripe/stripe-go/v76/webhook"
+)
+
+// The kinds of deliveries in the store: those that are due some time, and those that came to an end.
+const (
+	deliveryOpen = "delivery"
+	deliveryDone = "delivery_done"
+	deliveryDead = "delivery_dead"
+)
+
+// How deliveries go: much faster than Stripe's hours, since a person or a test is waiting.
+const (
+	deliveryTimeout  = 10 * time.Second
+	deliveryLease    = 20 * time.Second
+	firstRetry       = 200 * time.Millisecond
+	lastRetry        = time.Minute
+	deliveryAttempts = 20
+	idlePause        = 500 * time.Millisecond
+)
+
+// Start enables the configured endpoint and delivers webhooks until Stop. Several processes that share a store share
+// the work: each delivery is made at least once.
+func (s *Server) Start(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cancel != nil {
+		return nil
+	}
+	if s.cfg.WebhookURL != "" {
+		id := "we_" + digest(s.cfg.WebhookURL)[:24]
+		err := s.do(ctx, func(tx storeTx) error {
+			return tx.put(id, "webhook_endpoint", s.newEndpoint(id, s.cfg.WebhookURL, s.cfg.WebhookSecret, []string{"*"}))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	loop, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s.cancel, s.done = cancel, make(chan struct{})
+	go s.deliver(loop, s.done)
+	return nil
+}
+
+// Stop ends the deliveries. Those that are not made yet stay in the store.
+func (s *Server) Stop() {
+	s.mu.Lock()
+	cancel, done := s.cancel, s.done
+	s.cancel = nil
+	s.mu.Unlock()
+	if cancel != nil {
+		cancel()
+		<-done
+	}
+}
+
+func (s *Server) deliver(ctx context.Context, done chan<- struct{}) {
+	defer close(done)
+	for ctx.Err() == nil {
+		made, err := s.deliverDue(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.cfg.Logger.ErrorContext(ctx, "stripe double could not deliver", slog.Any("error", err))
+		}
+		if made > 0 {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-s.wake:
+		case <-time.After(idlePause):
+		}
+	}
+}
+
+// parcel is a delivery that this process has claimed.
+type parcel struct {
+	id, url, secret string
+	event           []byte
+	delivery        object
+}
+
+// deliverDue claims what is due, sends it, and notes what became of it.
+func (s *Server) deliverDue(ctx context.Context) (int, error) {
+	var parcels []parcel
+	err := s.cfg.Store.do(ctx, func(tx storeTx) error {
+		parcels = nil
+		if err := s.expireDue(tx); err != nil {
+			return err
+		}
+		docs, err := tx.list(deliveryOpen)
+		if err != nil {
+			return err
+		}
+		for _, d := range docs {
+			p, due, err := s.claim(tx, d)
+			if err != nil {
+				return err
+			}
+			if due {
+				parcels = append(parcels, p)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range parcels {
+		status := s.send(ctx, p)
+		if ctx.Err() != nil {
+			return 0, ctx.Err() // the lease ends, and whoever delivers next sends it again
+		}
+		if err := s.cfg.Store.do(ctx, func(tx storeTx) error { return s.note(tx, p, status) }); err != nil {
+			return 0, err
+		}
+	}
+	return len(parcels), nil
+}
+
+func (s *Server) claim(tx storeTx, d *doc) (parcel, bool, error) {
+	o, err := d.object()
+	if err != nil {
+		return parcel{}, false, err
+	}
+	// Wall time: retries go on while a test's clock stands still.
+	if number(o["next"]) > time.Now().UnixMilli() && number(o["attempts"]) > 0 {
+		return parcel{}, false, nil
+	}
+	endpoint, err := tx.get(text(o["endpoint"]))
+	if err != nil {
+		return parcel{}, false, err
+	}
+	event, err := tx.get(text(o["event"]))
+	if err != nil {
+		return parcel{}, false, err
+	}
+	if endpoint == nil || endpoint.Kind != "webhook_endpoint" || event == nil {
+		return parcel{}, false, tx.put(d.ID, deliveryDead, o)
+	}
+	to, err := endpoint.object()
+	if err != nil {
+		return parcel{}, false, err
+	}
+	ev, err := event.object()
+	if err != nil {
+		return parcel{}, false, err
+	}
+	body, err := json.MarshalIndent(ev, "", "  ")
+	if err != nil {
+		return parcel{}, false, fmt.Errorf("stripetest: encode event %s: %w", event.ID, err)
+	}
+	o["attempts"], o["next"] = number(o["attempts"])+1, time.Now().Add(deliveryLease).UnixMilli()
+	return parcel{id: d.ID, url: text(to["url"]), secret: text(to["_secret"]), event: body, delivery: o}, true, tx.put(d.ID, deliveryOpen, o)
+}
+
+// send posts the event as Stripe does; 0 when there was no answer.
+func (s *Server) send(ctx context.Context, p parcel) int {
+	at := time.Now()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(p.event))
+	if err != nil {
+		return 0
+	}
+	r.Header.Set("Content-Type", "application/json; charset=utf-8")
+	r.Header.Set("User-Agent", "Stripe/1.0 (+https://stripe.com/docs/webhooks)")
+	r.Header.Set("Stripe-Signature", fmt.Sprintf("t=%d,v1=%s", at.Unix(), hex.EncodeToString(webhook.ComputeSignature(at, p.event, p.secret))))
+	res, err := s.http.Do(r)
+	if err != nil {
+		s.cfg.Logger.WarnContext(ctx, "stripe double: webhook not delivered", slog.String("url", p.url), slog.Any("error", err))
+		return 0
+	}
+	defer res.Body.Close()
+	return res.StatusCode
+}
+
+func (s *Server) note(tx storeTx, p parcel, status int) error {
+	p.delivery["status"] = status
+	attempts := number(p.delivery["attempts"])
+	switch {
+	case status >= 200 && status < 300:
+		event, err := load(tx, "event", text(p.delivery["event"]), "event")
+		if err != nil {
+			return err
+		}
+		event["pending_webhooks"] = max(0, number(event["pending_webhooks"])-1)
+		if err := tx.put(text(event["id"]), "event", event); err != nil {
+			return err
+		}
+		return tx.put(p.id, deliveryDone, p.delivery)
+	case attempts >= deliveryAttempts:
+		return tx.put(p.id, deliveryDead, p.delivery)
+	}
+	pause := min(lastRetry, firstRetry<<min(attempts-1, 10))
+	p.delivery["next"] = time.Now().Add(pause).UnixMilli()
+	return tx.put(p.id, deliveryOpen, p.delivery)
+}
