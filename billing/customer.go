@@ -1,0 +1,92 @@
+package billing
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/stripe/stripe-go/v76"
+
+	"github.com/quickscale/quickscale/internal/database"
+)
+
+type customerRow struct {
+	IntentID   uuid.UUID `db:"intent_id"`
+	CustomerID *string   `db:"customer_id"`
+	Email      string    `db:"email"`
+}
+
+const selectCustomer = `SELECT intent_id, customer_id, email FROM qs_billing_customers WHERE account_id = ?`
+
+// ensureCustomer returns the account's Stripe customer, made once however many ask at the same time: the row is
+// written first, and all who call Stripe for it use the row's idempotency key.
+func (b *Billing) ensureCustomer(ctx context.Context, who Customer) (string, error) {
+	row, err := b.customerIntent(ctx, who)
+	if err != nil {
+		return "", err
+	}
+	if row.CustomerID != nil {
+		return *row.CustomerID, nil
+	}
+	// The parameters come from the row, so that a second try sends the same under the same key.
+	params := &stripe.CustomerParams{Email: &row.Email, Metadata: map[string]string{"account": who.Account}}
+	params.Context = ctx
+	params.SetIdempotencyKey("customer-" + row.IntentID.String())
+	made, err := b.cfg.Stripe.Customers.New(params)
+	if err != nil {
+		return "", stripeError("make a customer", err)
+	}
+	err = b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := b.db.ExecTx(ctx, tx, `UPDATE qs_billing_customers SET customer_id = ? WHERE account_id = ? AND intent_id = ?`, made.ID, who.Account, row.IntentID)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("billing: save the customer of account %s: %w", who.Account, err)
+	}
+	return made.ID, nil
+}
+
+func (b *Billing) customerIntent(ctx context.Context, who Customer) (row customerRow, err error) {
+	if err = b.db.Get(ctx, &row, selectCustomer, who.Account); err == nil || !database.IsNoRows(err) {
+		return row, err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return row, fmt.Errorf("billing: make an id: %w", err)
+	}
+	const insert = `INSERT INTO qs_billing_customers (account_id, intent_id, email, created_at) VALUES (?, ?, ?, ?) ON CONFLICT (account_id) DO NOTHING`
+	err = b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		if _, err := b.db.ExecTx(ctx, tx, insert, who.Account, id, who.Email, database.At(b.now())); err != nil {
+			return err
+		}
+		return b.db.GetTx(ctx, tx, &row, selectCustomer, who.Account)
+	})
+	if err != nil {
+		return row, fmt.Errorf("billing: intent for the customer of account %s: %w", who.Account, err)
+	}
+	return row, nil
+}
+
+// forgetCustomer begins anew for an account whose customer was deleted in Stripe.
+func (b *Billing) forgetCustomer(ctx context.Context, account, customer string) error {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("billing: make an id: %w", err)
+	}
+	err = b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := b.db.ExecTx(ctx, tx, `UPDATE qs_billing_customers SET customer_id = NULL, intent_id = ? WHERE account_id = ? AND customer_id = ?`, id, account, customer)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("billing: forget the customer of account %s: %w", account, err)
+	}
+	return nil
+}
+
+// isMissingCustomer tells that Stripe does not know the customer that was sent.
+func isMissingCustomer(err error) bool {
+	e, ok := asStripe(err)
+	return ok && e.HTTPStatusCode == http.StatusNotFound && e.Param == "customer" || ok && e.Code == stripe.ErrorCodeResourceMissing && e.Param == "customer"
+}

@@ -1,0 +1,49 @@
+package billing
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Money is an amount in the smallest unit of its currency: cents of a dollar, whole yen.
+type Money struct {
+	// Amount counts minor units.
+	Amount int64 `json:"amount"`
+	// Currency is the ISO 4217 code in lower case, as Stripe writes it.
+	Currency string `json:"currency"`
+}
+
+// Decimals of the currencies that do not have two (docs.stripe.com/currencies).
+var decimals = map[string]int{
+	"bif": 0, "clp": 0, "djf": 0, "gnf": 0, "jpy": 0, "kmf": 0, "krw": 0, "mga": 0, "pyg": 0, "rwf": 0, "vnd": 0, "vuv": 0, "xaf": 0, "xof": 0, "xpf": 0,
+	"bhd": 3, "jod": 3, "kwd": 3, "omr": 3, "tnd": 3,
+}
+
+// unit is how many minor units make one of the currency: 1, 100 or 1000.
+func (m Money) unit() int64 {
+	unit := int64(1)
+	for range m.decimals() {
+		unit *= 10
+	}
+	return unit
+}
+
+func (m Money) decimals() int {
+	if n, known := decimals[m.Currency]; known {
+		return n
+	}
+	return 2
+}
+
+// String writes the amount with its currency's decimals and code, such as "12.50 USD".
+func (m Money) String() string {
+	sign, abs := "", uint64(m.Amount)
+	if m.Amount < 0 {
+		sign, abs = "-", -abs
+	}
+	n, unit := m.decimals(), uint64(m.unit())
+	if n == 0 {
+		return fmt.Sprintf("%s%d %s", sign, abs, strings.ToUpper(m.Currency))
+	}
+	return fmt.Sprintf("%s%d.%0*d %s", sign, abs/unit, n, abs%unit, strings.ToUpper(m.Currency))
+}
