@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -87,10 +88,8 @@ func New(cfg Config) (*Processor, error) {
 	case len(cfg.Secrets) == 0:
 		return nil, errors.New("webhook: Config.Secrets needs at least one signing secret (whsec_…)")
 	}
-	for _, s := range cfg.Secrets {
-		if s == "" {
-			return nil, errors.New("webhook: Config.Secrets holds an empty secret")
-		}
+	if slices.Contains(cfg.Secrets, "") {
+		return nil, errors.New("webhook: Config.Secrets holds an empty secret")
 	}
 	db, err := database.New(cfg.DB, cfg.ReadDB)
 	if err != nil {

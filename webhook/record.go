@@ -20,7 +20,7 @@ const (
 	StatusDead     Status = "dead"     // given up; a person has to look
 )
 
-// ErrNotFound: there is no such event.
+// ErrNotFound says that there is no such event.
 var ErrNotFound error = problem.New(problem.CodeNotFound, "There is no such event.")
 
 // Record is an event in the inbox, without its payload.

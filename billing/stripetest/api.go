@@ -55,7 +55,7 @@ func (s *Server) api(pattern string, endpoint func(c *call) (object, error)) {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
-		_, _ = w.Write(answer) // the client is gone; there is nobody to tell
+		_, _ = w.Write(answer) //nolint:gosec // JSON, and marked as such; a client that is gone cannot be told
 	})
 }
 
@@ -224,28 +224,26 @@ func (c *call) list(kind string, keep func(object) bool) (object, error) {
 		}
 		return i, nil
 	}
-	more := false
-	switch {
-	case after != "":
+	if after != "" {
 		i, err := index(after, "starting_after")
 		if err != nil {
 			return nil, err
 		}
 		all = all[i+1:]
-		fallthrough
-	default:
-		if more = int64(len(all)) > limit; more {
-			all = all[:limit]
-		}
-	case before != "":
+	}
+	if before != "" {
 		i, err := index(before, "ending_before")
 		if err != nil {
 			return nil, err
 		}
 		all = all[:i]
-		if more = int64(len(all)) > limit; more {
-			all = all[int64(len(all))-limit:]
-		}
+	}
+	more := int64(len(all)) > limit
+	switch {
+	case more && before != "":
+		all = all[int64(len(all))-limit:]
+	case more:
+		all = all[:limit]
 	}
 	data := make([]any, len(all))
 	for i, o := range all {

@@ -11,7 +11,7 @@ func (s *Server) createProduct(c *call) (object, error) {
 	if err != nil {
 		return nil, err
 	}
-	active, err := c.p.boolean("active", true)
+	active, err := c.p.active(true)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (s *Server) updateProduct(c *call) (object, error) {
 			o[field] = c.p.str(field)
 		}
 	}
-	if o["active"], err = c.p.boolean("active", o["active"] == true); err != nil {
+	if o["active"], err = c.p.active(o["active"] == true); err != nil {
 		return nil, err
 	}
 	if id := c.p.str("default_price"); id != "" {
@@ -125,7 +125,7 @@ func (s *Server) newPrice(product string, p *params) (object, error) {
 	if amount < 0 {
 		return nil, &apiError{status: 400, Type: invalidRequest, Code: "parameter_invalid_integer", Param: p.key("unit_amount"), Message: "This value must be greater than or equal to 0."}
 	}
-	active, err := p.boolean("active", true)
+	active, err := p.active(true)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +165,7 @@ func (s *Server) updatePrice(c *call) (object, error) {
 			o[field] = optional(c.p.str(field))
 		}
 	}
-	if o["active"], err = c.p.boolean("active", o["active"] == true); err != nil {
+	if o["active"], err = c.p.active(o["active"] == true); err != nil {
 		return nil, err
 	}
 	o["metadata"] = c.p.metadata(o["metadata"])

@@ -1,6 +1,9 @@
 package stripetest
 
-import "net/url"
+import (
+	"maps"
+	"net/url"
+)
 
 // createEndpoint is POST /v1/webhook_endpoints. The secret is in this answer only.
 func (s *Server) createEndpoint(c *call) (object, error) {
@@ -22,9 +25,7 @@ func (s *Server) createEndpoint(c *call) (object, error) {
 		return nil, err
 	}
 	shown := object{"secret": secret}
-	for k, v := range o {
-		shown[k] = v
-	}
+	maps.Copy(shown, o)
 	return shown, nil
 }
 

@@ -1,6 +1,7 @@
 package stripetest
 
 import (
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -58,16 +59,16 @@ func (p *params) oneOf(name string, choices ...string) (string, error) {
 	return v, nil
 }
 
-func (p *params) boolean(name string, fallback bool) (bool, error) {
-	switch p.str(name) {
+// active is the boolean parameter of that name.
+func (p *params) active(fallback bool) (bool, error) {
+	switch v := p.str("active"); v {
 	case "":
 		return fallback, nil
-	case "true":
-		return true, nil
-	case "false":
-		return false, nil
+	case "true", "false":
+		return v == "true", nil
+	default:
+		return false, invalid(p.key("active"), "Invalid boolean: %s", v)
 	}
-	return false, invalid(p.key(name), "Invalid boolean: %s", p.values.Get(p.key(name)))
 }
 
 func (p *params) integer(name string, fallback int64) (int64, error) {
@@ -147,9 +148,7 @@ func (p *params) finish() error {
 func (p *params) metadata(old any) map[string]any {
 	merged := map[string]any{}
 	if o, ok := old.(map[string]any); ok {
-		for k, v := range o {
-			merged[k] = v
-		}
+		maps.Copy(merged, o)
 	}
 	for k, v := range p.table("metadata") {
 		if v == "" {

@@ -21,8 +21,8 @@ import (
 
 // Defaults of [Config].
 const (
-	DefaultSecretKey     = "sk_test_quickscale_double"
-	DefaultWebhookSecret = "whsec_quickscale_double"
+	DefaultSecretKey     = "sk_test_quickscale_double" //nolint:gosec // opens nothing but a double
+	DefaultWebhookSecret = "whsec_quickscale_double"   //nolint:gosec // opens nothing but a double
 )
 
 // Config is what [NewServer] takes.

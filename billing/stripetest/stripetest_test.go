@@ -141,13 +141,13 @@ func TestAPI_KeyAndUnknownPathsAreRefused(t *testing.T) {
 
 func TestIdempotency_SameKeySameAnswer(t *testing.T) {
 	stores(t, func(t *testing.T, s *stripetest.Test) {
-		make := func(email string) (*stripe.Customer, error) {
+		create := func(email string) (*stripe.Customer, error) {
 			p := &stripe.CustomerParams{Email: &email}
 			p.SetIdempotencyKey("key-1")
 			return s.Stripe.Customers.New(p)
 		}
 		ids := make2(t, 8, func() (string, error) {
-			c, err := make("a@example.com")
+			c, err := create("a@example.com")
 			if err != nil {
 				return "", err
 			}
@@ -156,7 +156,7 @@ func TestIdempotency_SameKeySameAnswer(t *testing.T) {
 		for _, id := range ids {
 			assert.Equal(t, ids[0], id)
 		}
-		_, err := make("b@example.com")
+		_, err := create("b@example.com")
 		var e *stripe.Error
 		require.ErrorAs(t, err, &e)
 		assert.Equal(t, stripe.ErrorTypeIdempotency, e.Type)
