@@ -51,6 +51,7 @@ type Engine struct {
 	driver  riverdriver.Driver[*sql.Tx]
 	client  *river.Client[*sql.Tx]
 	workers *river.Workers
+	tasks   *tasks
 	logger  *slog.Logger
 	started bool
 }

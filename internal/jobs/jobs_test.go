@@ -172,3 +172,26 @@ func TestStop_BeforeStartDoesNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, e.Stop(t.Context()))
 }
+
+func TestEvery_RunsAtTheStartAndAgainInOneProcess(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) {
+		var runs, together atomic.Int32
+		task := func(context.Context) error {
+			defer together.Add(-1)
+			if together.Add(1) > 1 {
+				t.Error("two runs at once")
+			}
+			runs.Add(1)
+			return nil
+		}
+		for range 2 {
+			e := newEngine(t, db, func(context.Context, int) error { return nil })
+			require.NoError(t, e.Every("count", time.Second, task))
+			require.ErrorContains(t, e.Every("count", time.Second, task), "count")
+			require.NoError(t, e.Start(t.Context()))
+			t.Cleanup(func() { assert.NoError(t, e.Stop(context.Background())) })
+		}
+		require.Eventually(t, func() bool { return runs.Load() >= 2 }, 30*time.Second, 20*time.Millisecond)
+	})
+}
