@@ -19,22 +19,22 @@ func Migrations() database.Migrations {
 	return database.Migrations{Name: "stripetest", FS: migrations}
 }
 
-type sqlStore struct{ db *database.DB }
+// SQLStore keeps the objects in a database, PostgreSQL or SQLite, that several processes share and that outlives them.
+type SQLStore struct{ db *database.DB }
 
-// NewSQLStore makes a store in a database, PostgreSQL or SQLite, that several processes share and that outlives them.
-// It makes its tables when they are missing.
-func NewSQLStore(ctx context.Context, pool *sqlx.DB) (Store, error) {
+// NewSQLStore makes a store on a database that [SQLStore.Migrate] has prepared, or will before the first request.
+func NewSQLStore(pool *sqlx.DB) (*SQLStore, error) {
 	db, err := database.New(pool, nil)
 	if err != nil {
 		return nil, err
 	}
-	if err := database.Migrate(ctx, db, Migrations()); err != nil {
-		return nil, err
-	}
-	return &sqlStore{db}, nil
+	return &SQLStore{db}, nil
 }
 
-func (s *sqlStore) do(ctx context.Context, fn func(tx storeTx) error) error {
+// Migrate makes the store's tables or brings them up to date. Any number of processes may call it at once.
+func (s *SQLStore) Migrate(ctx context.Context) error { return database.Migrate(ctx, s.db, Migrations()) }
+
+func (s *SQLStore) do(ctx context.Context, fn func(tx storeTx) error) error {
 	return s.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		t := &sqlTx{db: s.db, tx: tx, ctx: ctx}
 		// SQLite's transactions exclude each other by themselves.

@@ -36,7 +36,7 @@ func stores(t *testing.T, fn func(t *testing.T, s *stripetest.Test)) {
 		fn(t, stripetest.New(t))
 	})
 	dbtest.Run(t, dbtest.Of(stripetest.Migrations()), func(t *testing.T, db *database.DB) {
-		store, err := stripetest.NewSQLStore(t.Context(), db.Writer())
+		store, err := stripetest.NewSQLStore(db.Writer())
 		require.NoError(t, err)
 		fn(t, stripetest.New(t, func(c *stripetest.Config) { c.Store = store }))
 	})
@@ -398,7 +398,7 @@ func TestDelivery_EndpointsOfTheAPIGetTheTypesTheyWant(t *testing.T) {
 func TestSQLStore_OutlivesTheServer(t *testing.T) {
 	t.Parallel()
 	dbtest.Run(t, dbtest.Of(stripetest.Migrations()), func(t *testing.T, db *database.DB) {
-		store, err := stripetest.NewSQLStore(t.Context(), db.Writer())
+		store, err := stripetest.NewSQLStore(db.Writer())
 		require.NoError(t, err)
 		e := newEndpoint(t, "whsec_x", 0)
 		cfg := stripetest.Config{BaseURL: "http://127.0.0.1:9/dev/stripe", Store: store, WebhookURL: e.URL, WebhookSecret: "whsec_x", Logger: slog.New(slog.DiscardHandler)}

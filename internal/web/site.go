@@ -110,6 +110,20 @@ func New(cfg Config) (*Site, error) {
 	return s, err
 }
 
+// Alone makes a site with the built-in look for a package that the host mounts at path by itself, without the root
+// package. Its assets lie below the path too, where [Site.MountAssets] puts them.
+func Alone(path string, cfg Config) (*Site, error) {
+	cfg.AssetPath = path + DefaultAssetPath
+	return New(cfg)
+}
+
+// MountAssets serves the assets through mux when they lie below path, as those of a site made by [Alone] do.
+func (s *Site) MountAssets(mux *http.ServeMux, path string) {
+	if strings.HasPrefix(s.cfg.AssetPath, path+"/") {
+		mux.Handle(s.cfg.AssetPath, s.assets)
+	}
+}
+
 // parse adds a template file to t, or the host's file of the same path below area in its place.
 func (s *Site) parse(t *template.Template, files fs.FS, name, area string) error {
 	text, err := fs.ReadFile(files, name)

@@ -107,6 +107,24 @@ func TestLayout_HasNoInlineCodeAndAllItsAssets(t *testing.T) {
 	assert.Equal(t, http.StatusNotFound, get(site.Assets(), "/static/CHECKSUMS").StatusCode)
 }
 
+func TestAlone_ServesItsAssetsBelowItsPath(t *testing.T) {
+	t.Parallel()
+	alone, err := web.Alone("/shop", web.Config{})
+	require.NoError(t, err)
+	mux := http.NewServeMux()
+	alone.MountAssets(mux, "/shop")
+	mux.HandleFunc("/shop/", alone.NotFound)
+	body := text(t, get(mux, "/shop/nowhere"))
+	links := regexp.MustCompile(`(?:src|href)="(/[^"]+\.(?:css|js|svg))"`).FindAllStringSubmatch(body, -1)
+	require.GreaterOrEqual(t, len(links), 6)
+	for _, link := range links {
+		assert.Equal(t, http.StatusOK, get(mux, link[1]).StatusCode, link[1])
+	}
+	shared, other := newSite(t, web.Config{}), http.NewServeMux()
+	shared.MountAssets(other, "/shop")
+	assert.Equal(t, http.StatusNotFound, get(other, "/static/").StatusCode, "the root package serves those of its site")
+}
+
 func TestAssets_AreWhatTheirMakersPublished(t *testing.T) {
 	t.Parallel()
 	file, err := os.Open("assets/CHECKSUMS")
