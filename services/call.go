@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/google/uuid"
@@ -70,9 +71,7 @@ func (e *CallError) ErrorMessage() string {
 func (e *CallError) ErrorDetails() map[string]any {
 	details := map[string]any{"call_id": e.Call, "credits_charged": e.Charged}
 	if c := problem.From(e.cause); c != nil {
-		for name, fact := range c.ErrorDetails() {
-			details[name] = fact
-		}
+		maps.Copy(details, c.ErrorDetails())
 	}
 	return details
 }

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/go-playground/validator/v10"
+	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/quickscale/quickscale/internal/problem"
 	"github.com/quickscale/quickscale/internal/web"
@@ -26,6 +27,7 @@ type input struct {
 	goType   reflect.Type
 	validate *validator.Validate
 	root     *field
+	schema   *jsonschema.Schema
 }
 
 // field is one place in an input: the whole, a field of a struct, or the elements of a list.
@@ -256,10 +258,7 @@ func (in *input) valid(v any) (any, error) {
 
 // fingerprint condenses a value of In for comparison under one idempotency key.
 func fingerprint(service string, v any) (string, error) {
-	text, err := json.Marshal(struct {
-		Service string
-		Input   any
-	}{service, v})
+	text, err := json.Marshal([]any{service, v})
 	if err != nil {
 		return "", fmt.Errorf("services: fingerprint: %w", err)
 	}

@@ -83,7 +83,7 @@ func (s *Services) Run(ctx context.Context, p RunParams) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	print, err := fingerprint(r.info.Name, in)
+	mark, err := fingerprint(r.info.Name, in)
 	if err != nil {
 		return Result{}, err
 	}
@@ -94,7 +94,7 @@ func (s *Services) Run(ctx context.Context, p RunParams) (Result, error) {
 	if price < 0 {
 		return Result{}, fmt.Errorf("services: price of %s: %s is below zero", r.info.Name, price)
 	}
-	began, err := s.begin(ctx, r, p, price, print)
+	began, err := s.begin(ctx, r, p, price, mark)
 	if err != nil {
 		return Result{}, err
 	}
@@ -139,15 +139,15 @@ func (r *registered) accept(given any) (any, error) {
 var errTaken = errors.New("services: the idempotency key was taken meanwhile")
 
 // begin records the intent of a call and sets its price aside, or returns the ended call that owns the key.
-func (s *Services) begin(ctx context.Context, r *registered, p RunParams, price credits.Amount, print string) (callRow, error) {
+func (s *Services) begin(ctx context.Context, r *registered, p RunParams, price credits.Amount, mark string) (callRow, error) {
 	for {
-		row, err := s.beginOnce(ctx, r, p, price, print)
+		row, err := s.beginOnce(ctx, r, p, price, mark)
 		switch {
 		case errors.Is(err, errTaken):
 			continue // the look of the next round finds it
 		case p.IdempotencyKey != "" && errors.Is(err, credits.ErrInsufficient):
 			// What is missing may have gone to the first call with this key, while this one waited for the account.
-			if owner, lookErr := s.lookAgain(ctx, p, print); lookErr != nil || owner != nil {
+			if owner, lookErr := s.lookAgain(ctx, p, mark); lookErr != nil || owner != nil {
 				if owner != nil {
 					return *owner, lookErr
 				}
@@ -158,16 +158,16 @@ func (s *Services) begin(ctx context.Context, r *registered, p RunParams, price 
 	}
 }
 
-func (s *Services) lookAgain(ctx context.Context, p RunParams, print string) (owner *callRow, err error) {
+func (s *Services) lookAgain(ctx context.Context, p RunParams, mark string) (owner *callRow, err error) {
 	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		owner, err = s.owner(ctx, tx, p, print)
+		owner, err = s.owner(ctx, tx, p, mark)
 		return err
 	})
 	return owner, err
 }
 
 // owner returns the ended call that owns the key, or nil when the key is free.
-func (s *Services) owner(ctx context.Context, tx *sqlx.Tx, p RunParams, print string) (*callRow, error) {
+func (s *Services) owner(ctx context.Context, tx *sqlx.Tx, p RunParams, mark string) (*callRow, error) {
 	if p.IdempotencyKey == "" {
 		return nil, nil
 	}
@@ -177,8 +177,9 @@ func (s *Services) owner(ctx context.Context, tx *sqlx.Tx, p RunParams, print st
 		return nil, err
 	case row.Status == Running && !row.ExpiresAt.After(s.now()):
 		// Its process has died: the key is free, even if the sweep has not come by.
-		return nil, s.giveUp(ctx, tx, *row)
-	case row.Fingerprint != print:
+		_, err := s.giveUp(ctx, tx, *row)
+		return nil, err
+	case row.Fingerprint != mark:
 		return nil, ErrKeyMismatch
 	case row.Status == Running:
 		return nil, ErrInProgress
@@ -186,9 +187,9 @@ func (s *Services) owner(ctx context.Context, tx *sqlx.Tx, p RunParams, print st
 	return row, nil
 }
 
-func (s *Services) beginOnce(ctx context.Context, r *registered, p RunParams, price credits.Amount, print string) (row callRow, err error) {
+func (s *Services) beginOnce(ctx context.Context, r *registered, p RunParams, price credits.Amount, mark string) (row callRow, err error) {
 	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		owner, err := s.owner(ctx, tx, p, print)
+		owner, err := s.owner(ctx, tx, p, mark)
 		if err != nil {
 			return err
 		}
@@ -204,7 +205,7 @@ func (s *Services) beginOnce(ctx context.Context, r *registered, p RunParams, pr
 			return fmt.Errorf("services: make an id: %w", err)
 		}
 		now, ttl := s.now(), r.opts.timeout+holdMargin
-		row = callRow{ID: id, Account: p.Account, Service: r.info.Name, Version: r.info.Version, Status: Running, Price: price, Fingerprint: print,
+		row = callRow{ID: id, Account: p.Account, Service: r.info.Name, Version: r.info.Version, Status: Running, Price: price, Fingerprint: mark,
 			CreatedAt: database.At(now), ExpiresAt: database.At(now.Add(ttl))}
 		if p.IdempotencyKey != "" {
 			row.Key = &p.IdempotencyKey
@@ -258,20 +259,17 @@ func (s *Services) carryOut(ctx context.Context, r *registered, row callRow, in 
 	}
 	// The outcome is recorded although the caller may be gone.
 	balance, err := s.record(context.WithoutCancel(ctx), r, row, e)
-	if err != nil {
+	switch {
+	case errors.Is(err, errGivenUp), errors.Is(err, credits.ErrHoldReleased):
+		return Result{}, &CallError{Call: row.ID, Code: codeInterrupted, Message: interrupted, cause: err}
+	case err != nil:
 		call.Logger.ErrorContext(ctx, "outcome not recorded", slog.Any("error", err))
-		return Result{}, fmt.Errorf("%w (%w)", ErrOutcomeUnknown, opaque{err})
-	}
-	if failure != nil {
+		return Result{}, fmt.Errorf("%w (%w)", ErrOutcomeUnknown, err)
+	case failure != nil:
 		return Result{}, failure
 	}
 	return Result{Service: row.Service, CallID: row.ID, Output: output, Charged: e.charged, Balance: balance}, nil
 }
-
-// opaque keeps an error's text and hides what it is, so that a ledger's own message does not reach the caller.
-type opaque struct{ err error }
-
-func (o opaque) Error() string { return o.err.Error() }
 
 // record writes the outcome of a call and its charge in one transaction. It tries again for a while when the database
 // does not answer; each try does nothing where one before came through without our hearing of it. It returns what the

@@ -32,27 +32,36 @@ func (s *Services) Sweep(ctx context.Context) (ended int, err error) {
 			return ended, err
 		}
 		for _, row := range rows {
-			one := s.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return s.giveUp(ctx, tx, row) })
-			if one != nil {
-				err = errors.Join(err, one)
-				continue
+			closed := false
+			one := s.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
+				closed, err = s.giveUp(ctx, tx, row)
+				return err
+			})
+			if err = errors.Join(err, one); one == nil && closed {
+				ended++
 			}
-			ended++
 		}
 		last = rows[len(rows)-1].ID
 	}
 }
 
-// giveUp ends a call whose process has died. One that ended by itself meanwhile stays as it is.
-func (s *Services) giveUp(ctx context.Context, tx *sqlx.Tx, row callRow) error {
+// interrupted is what a person is told of a call that was given up.
+const interrupted = "The call was interrupted before its outcome was recorded."
+
+// giveUp ends a call whose process has died, and returns false when it has ended by itself meanwhile.
+func (s *Services) giveUp(ctx context.Context, tx *sqlx.Tx, row callRow) (bool, error) {
+	settled := false
 	if row.HoldID != nil {
-		// A hold that its time to live gave back before is no error. One that is settled belongs to a call that ended
-		// after we had read it.
-		if err := s.cfg.Ledger.ReleaseTx(ctx, tx, *row.HoldID); err != nil && !errors.Is(err, credits.ErrHoldSettled) {
-			return fmt.Errorf("services: give back the hold of call %s: %w", row.ID, err)
+		// A hold that its time to live gave back before is no error.
+		err := s.cfg.Ledger.ReleaseTx(ctx, tx, *row.HoldID)
+		if settled = errors.Is(err, credits.ErrHoldSettled); err != nil && !settled {
+			return false, fmt.Errorf("services: give back the hold of call %s: %w", row.ID, err)
 		}
 	}
-	e := end{status: Failed, code: codeInterrupted, text: "The call was interrupted.", latency: s.now().Sub(row.CreatedAt.Time)}
-	_, _, err := s.close(ctx, tx, row.ID, e)
-	return err
+	e := end{status: Failed, code: codeInterrupted, text: interrupted, latency: max(0, s.now().Sub(row.CreatedAt.Time))}
+	closed, _, err := s.close(ctx, tx, row.ID, e)
+	if err == nil && closed && settled {
+		return false, fmt.Errorf("services: call %s was charged and did not end", row.ID)
+	}
+	return closed, err
 }

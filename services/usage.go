@@ -87,11 +87,11 @@ func (s *Services) Usage(ctx context.Context, p UsageParams) (records []Record, 
 
 // Count is the use of one service over a span of time.
 type Count struct {
-	Service string `json:"service" db:"service"`
+	Service string `db:"service" json:"service"`
 	// Calls are all, of which Failed failed; those that still run are among Calls.
-	Calls   int64          `json:"calls" db:"calls"`
-	Failed  int64          `json:"failed" db:"failed"`
-	Charged credits.Amount `json:"credits_charged" db:"charged"`
+	Calls   int64          `db:"calls"   json:"calls"`
+	Failed  int64          `db:"failed"  json:"failed"`
+	Charged credits.Amount `db:"charged" json:"credits_charged"`
 }
 
 // UsageCounts counts the calls since a moment, by service, the most used first. It is for staff: it spans accounts.

@@ -40,9 +40,9 @@ func (in *input) probe() (err error) {
 func fillValue(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if v.Field(i).CanSet() {
-				fillValue(v.Field(i))
+		for _, f := range v.Fields() {
+			if f.CanSet() {
+				fillValue(f)
 			}
 		}
 	case reflect.Slice:
@@ -56,11 +56,12 @@ func fillValue(v reflect.Value) {
 	case reflect.Bool:
 		v.SetBool(true)
 	default:
-		if v.CanInt() {
+		switch {
+		case v.CanInt():
 			v.SetInt(1)
-		} else if v.CanUint() {
+		case v.CanUint():
 			v.SetUint(1)
-		} else if v.CanFloat() {
+		case v.CanFloat():
 			v.SetFloat(1)
 		}
 	}
@@ -68,30 +69,27 @@ func fillValue(v reflect.Value) {
 
 // sentence says how to mend a broken rule.
 func sentence(e validator.FieldError) string {
-	unit := ""
+	amount := e.Param() // of what min and its like count
 	switch e.Kind() {
 	case reflect.String:
-		unit = " characters"
+		amount += plural(" character", " characters", amount) + " long"
 	case reflect.Slice:
-		unit = " entries"
+		amount += plural(" entry", " entries", amount) + " long"
 	default:
-	}
-	if e.Param() == "1" {
-		unit = strings.NewReplacer(" characters", " character", " entries", " entry").Replace(unit)
 	}
 	switch rule := e.Tag(); {
 	case strings.HasPrefix(rule, "required"):
 		return "This is required."
 	case rule == "len":
-		return "This must have exactly " + e.Param() + unit + "."
+		return "This must be exactly " + amount + "."
 	case rule == "min" || rule == "gte":
-		return "This must be at least " + e.Param() + unit + pick(unit, " long.", ".")
+		return "This must be at least " + amount + "."
 	case rule == "max" || rule == "lte":
-		return "This must be at most " + e.Param() + unit + pick(unit, " long.", ".")
+		return "This must be at most " + amount + "."
 	case rule == "gt":
-		return "This must be more than " + e.Param() + unit + pick(unit, " long.", ".")
+		return "This must be more than " + amount + "."
 	case rule == "lt":
-		return "This must be less than " + e.Param() + unit + pick(unit, " long.", ".")
+		return "This must be less than " + amount + "."
 	case rule == "oneof":
 		return "Choose one of: " + e.Param() + "."
 	case rule == "email":
@@ -107,9 +105,9 @@ func sentence(e validator.FieldError) string {
 	}
 }
 
-func pick(unit, counted, plain string) string {
-	if unit != "" {
-		return counted
+func plural(one, many, count string) string {
+	if count == "1" {
+		return one
 	}
-	return plain
+	return many
 }
