@@ -46,7 +46,8 @@ type Message struct {
 
 // Mailer sends a message, or hands it on to what does. Send is given valid messages only by [Queue]; other callers may
 // give it any, and it returns [ErrInvalid] for the others. An error marked with [Permanent] is final; after any other
-// the message may be sent again. It is safe for concurrent use.
+// the message may be sent again. Errors are logged and stored, so they hold neither the address nor the content; the
+// queue removes what it recognises of both. It is safe for concurrent use.
 type Mailer interface {
 	Send(ctx context.Context, m Message) error
 }

@@ -154,7 +154,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[jobArgs]) error {
 		log.InfoContext(ctx, "mail sent", slog.Duration("waited", w.q.cfg.Clock().Sub(m.Since)))
 		return nil
 	}
-	told := errors.New(redact(err.Error(), m.Message.ToName, m.Message.Subject, m.Message.To))
+	told := errors.New(redact(err.Error(), content(m.Message)...))
 	permanent := IsPermanent(err)
 	level := slog.LevelWarn
 	if permanent || job.Attempt >= job.MaxAttempts {

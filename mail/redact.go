@@ -2,6 +2,7 @@ package mail
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -11,8 +12,9 @@ var (
 	anyAddress = regexp.MustCompile(`[^\s<>"'(),;:]+@[^\s<>"'(),;:]+`)
 )
 
-// redact returns text, at most 500 bytes of it, without addresses, URLs and the given secrets.
+// redact returns text, at most 2,000 bytes of it, without addresses, URLs and the given secrets.
 func redact(text string, secrets ...string) string {
+	text = strings.ReplaceAll(strings.ToValidUTF8(text, "?"), "\x00", "?") // PostgreSQL, where River keeps it, takes neither
 	for _, s := range secrets {
 		if s != "" {
 			text = strings.ReplaceAll(text, s, "[removed]")
@@ -26,4 +28,22 @@ func redact(text string, secrets ...string) string {
 	return text
 }
 
-const maxErrorBytes = 500
+const maxErrorBytes = 2000
+
+// content lists what a careless mailer might quote of m in an error: whole lines and the words of the name, the longest
+// first, so that none is left over of a longer one.
+func content(m Message) []string {
+	var parts []string
+	for _, body := range []string{m.Subject, m.Text, m.HTML} {
+		for line := range strings.Lines(body) {
+			parts = append(parts, strings.TrimSpace(line))
+		}
+	}
+	parts = append(append(parts, m.To, m.ToName), strings.Fields(m.ToName)...)
+	parts = slices.DeleteFunc(parts, func(s string) bool { return len(s) < minQuote })
+	slices.SortFunc(parts, func(a, b string) int { return len(b) - len(a) })
+	return parts
+}
+
+// minQuote is the length, in bytes, below which a part says nothing and is found everywhere.
+const minQuote = 3

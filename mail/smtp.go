@@ -45,10 +45,10 @@ type SMTPConfig struct {
 
 // SMTP is a [Mailer] that hands messages to a mail server, one connection for each. It is safe for concurrent use.
 type SMTP struct {
-	host     string
-	from     mail.Address
-	password string
-	options  []gomail.Option
+	host           string
+	from           mail.Address
+	user, password string
+	options        []gomail.Option
 }
 
 // NewSMTP checks cfg; it does not connect.
@@ -82,9 +82,9 @@ func NewSMTP(cfg SMTPConfig) (*SMTP, error) {
 	}
 	tlsConfig.ServerName = cmp.Or(tlsConfig.ServerName, s.host)
 	s.options = append(s.options, gomail.WithTLSConfig(tlsConfig))
-	if user := u.User.Username(); user != "" {
+	if s.user = u.User.Username(); s.user != "" {
 		s.password, _ = u.User.Password()
-		s.options = append(s.options, gomail.WithSMTPAuth(gomail.SMTPAuthAutoDiscover), gomail.WithUsername(user), gomail.WithPassword(s.password))
+		s.options = append(s.options, gomail.WithSMTPAuth(gomail.SMTPAuthAutoDiscover), gomail.WithUsername(s.user), gomail.WithPassword(s.password))
 	}
 	return s, nil
 }
@@ -127,13 +127,14 @@ func (s *SMTP) Send(ctx context.Context, m Message) error {
 	msg := s.message(m)
 	client, err := gomail.NewClient(s.host, s.options...)
 	if err != nil {
-		return fmt.Errorf("mail: SMTP: %s", redact(err.Error(), s.password))
+		return fmt.Errorf("mail: SMTP: %s", redact(err.Error(), s.secrets()...))
 	}
 	err = client.DialAndSendWithContext(ctx, msg)
 	if err == nil || msg.IsDelivered() {
 		return nil // what fails after the server took the message, such as saying goodbye, must not send it twice
 	}
-	told := fmt.Errorf("mail: SMTP: %s", redact(err.Error(), s.secrets()...))
+	answer, _, _ := strings.Cut(err.Error(), ", affected ") // go-mail adds who and what it was about
+	told := fmt.Errorf("mail: SMTP: %s", redact(answer, s.secrets()...))
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w (%w)", told, ctx.Err())
 	}
@@ -143,12 +144,13 @@ func (s *SMTP) Send(ctx context.Context, m Message) error {
 	return told
 }
 
-// secrets are the password as it is written and as it travels.
+// secrets are the password as it is written, and as it travels with PLAIN and LOGIN.
 func (s *SMTP) secrets() []string {
 	if s.password == "" {
 		return nil
 	}
-	return []string{s.password, base64.StdEncoding.EncodeToString([]byte(s.password))}
+	encode := base64.StdEncoding.EncodeToString
+	return []string{encode([]byte("\x00" + s.user + "\x00" + s.password)), encode([]byte(s.password)), s.password}
 }
 
 // isFinal tells that a reply refuses the message for good. 530, 535 and 538 ask for a log-in or for TLS (RFC 4954, RFC
