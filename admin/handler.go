@@ -3,7 +3,6 @@ package admin
 import (
 	"net"
 	"net/http"
-	"net/url"
 
 	"github.com/quickscale/quickscale/internal/web"
 )
@@ -99,10 +98,7 @@ func (a *Admin) next(r *http.Request, more bool, begin string) string {
 	if !more {
 		return ""
 	}
-	q := url.Values{}
-	for name, values := range r.URL.Query() {
-		q[name] = values
-	}
+	q := r.URL.Query()
 	q.Set("before", begin)
 	return r.URL.Path + "?" + q.Encode()
 }

@@ -265,7 +265,7 @@ func artifacts(tb testing.TB) string {
 		}
 		dir = filepath.Join(strings.TrimSpace(string(root)), "artifacts")
 	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil { //nolint:gosec // the folder is the developer's choice
 		tb.Fatal(err)
 	}
 	return dir

@@ -246,6 +246,15 @@ func TestProtect_RefusesOtherSitesAndRecoversPanics(t *testing.T) {
 	assert.NotContains(t, text(t, res), "secret state")
 }
 
+func TestProtect_RefusesAddressesThatAreNoText(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, web.Config{})
+	h := site.Protect(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	for path, want := range map[string]int{"/%00": 400, "/%ff": 400, "/?q=%00": 400, "/?%ff=1": 400, "/?q=%c3%a4&x=%zz": 200, "/%e2%82%ac": 200, "/": 200} {
+		assert.Equal(t, want, get(h, path).StatusCode, path)
+	}
+}
+
 func TestDecode_FormsAndJSONAlike(t *testing.T) {
 	t.Parallel()
 	type input struct {
@@ -280,6 +289,8 @@ func TestDecode_FormsAndJSONAlike(t *testing.T) {
 		{"application/json", `{"count":"many"}`, problem.CodeInvalid, "count"},
 		{"application/x-www-form-urlencoded", "count=many", problem.CodeInvalid, "count"},
 		{"application/x-www-form-urlencoded", "remember=maybe", problem.CodeInvalid, "remember"},
+		{"application/json", `{"email":"a\u0000"}`, problem.CodeInvalid, "email"},
+		{"application/x-www-form-urlencoded", "email=%ff", problem.CodeInvalid, "email"},
 		{"text/xml", `<a/>`, "unsupported_media_type", ""},
 		{"application/json", `{"email":"` + strings.Repeat("a", web.MaxForm) + `"}`, problem.CodeTooLarge, ""},
 	} {
