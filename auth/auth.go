@@ -67,11 +67,13 @@ type Mailer interface {
 
 // Panel is a card on the dashboard, such as the credit balance.
 type Panel struct {
-	Label, Value string
+	Label string `json:"label"`
+	Value string `json:"value"`
 	// Note is a line under the value. Empty: none.
-	Note string
+	Note string `json:"note,omitempty"`
 	// URL and Action are the card's link. Empty: none.
-	URL, Action string
+	URL    string `json:"url,omitempty"`
+	Action string `json:"action,omitempty"`
 }
 
 // Config is what [New] takes.
