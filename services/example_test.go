@@ -28,23 +28,23 @@ type Shouted struct {
 	Text string `json:"text"`
 }
 
-func Example() {
+// shout makes a product and uses it by the API and from Go.
+func shout(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "services")
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	defer os.RemoveAll(dir)
 	db, err := sqlx.Open("sqlite", "file:"+filepath.Join(dir, "services.db")+"?_txlock=immediate&_pragma=foreign_keys(1)")
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	defer db.Close()
 	db.SetMaxOpenConns(1)
 
-	ctx := context.Background()
 	ledger, err := credits.New(credits.Config{DB: db})
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	products, err := services.New(services.Config{
 		DB: db, Ledger: ledger,
@@ -57,24 +57,26 @@ func Example() {
 		},
 	})
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	if err := errors.Join(ledger.Migrate(ctx), products.Migrate(ctx)); err != nil {
-		log.Fatal(err)
+		return err
 	}
 	_, err = ledger.Grant(ctx, credits.GrantParams{Account: "ada", Amount: 100 * credits.Credit, Source: credits.Purchase, Reason: "Pack of 100"})
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 
 	// The product: what it is, what it costs, what it does.
 	err = services.Register(products, services.Func(
 		services.Info{Name: "shout", Title: "Shout", Summary: "Makes text loud.", PriceText: "0.5 credits"},
 		func(Shout) (credits.Amount, error) { return credits.MustAmount("0.5"), nil },
-		func(_ context.Context, _ *services.Call, in Shout) (Shouted, error) { return Shouted{strings.ToUpper(in.Text)}, nil },
+		func(_ context.Context, _ *services.Call, in Shout) (Shouted, error) {
+			return Shouted{strings.ToUpper(in.Text)}, nil
+		},
 	))
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 
 	r := httptest.NewRequest(http.MethodPost, "/api/v1/services/shout", strings.NewReader(`{"text":"hello"}`))
@@ -85,9 +87,16 @@ func Example() {
 
 	result, err := products.Run(ctx, services.RunParams{Account: "ada", Service: "shout", Input: Shout{Text: "from Go"}})
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	fmt.Println(string(result.Output), result.Balance)
+	return nil
+}
+
+func Example() {
+	if err := shout(context.Background()); err != nil {
+		log.Fatal(err)
+	}
 	// Output:
 	// 200 charged 0.5 left 99.5
 	// {"text":"FROM GO"} 99

@@ -126,7 +126,10 @@ func TestAPI_ErrorsHaveOneShape(t *testing.T) {
 			assert.Equal(t, c.status, res.StatusCode, "%s: %s", c.name, body)
 			var told struct {
 				Success *bool `json:"success"`
-				Error   struct{ Code, Message string }
+				Error   struct {
+					Code    string `json:"code"`
+					Message string `json:"message"`
+				} `json:"error"`
 			}
 			require.NoError(t, json.Unmarshal([]byte(body), &told), "%s: %s", c.name, body)
 			assert.False(t, *told.Success)
@@ -183,9 +186,9 @@ func TestAPI_ListCreditsAndUsageAreTheCallersOwn(t *testing.T) {
 
 		type page struct {
 			Data struct {
-				Calls []services.Record
-				Next  string
-			}
+				Calls []services.Record `json:"calls"`
+				Next  string            `json:"next"`
+			} `json:"data"`
 		}
 		read := func(target string) (p page) {
 			require.NoError(t, json.Unmarshal([]byte(text(t, s.api(http.MethodGet, target, "").Body)), &p))

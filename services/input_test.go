@@ -24,18 +24,18 @@ func register[In, Out any](s *services.Services, info services.Info, opts ...ser
 
 // everything has a field of each kind that an input can have.
 type everything struct {
-	Text    string   `description:"Say it."    format:"textarea"                  json:"text"  title:"Your <text>" validate:"required,min=2,max=10"`
+	Text    string   `description:"Say it." format:"textarea"                          json:"text"         title:"Your <text>" validate:"required,min=2,max=10"`
 	Line    string   `json:"line"`
-	Mail    string   `json:"mail"              validate:"omitempty,email"`
-	Site    string   `json:"site"              validate:"omitempty,url"`
-	Mode    string   `enum:"fast,slow"         json:"mode"                        validate:"required"`
-	Quality string   `json:"quality"           validate:"omitempty,oneof=low 'very high'"`
-	Count   int8     `json:"count"             validate:"min=-1,max=100"`
+	Mail    string   `json:"mail"           validate:"omitempty,email"`
+	Site    string   `json:"site"           validate:"omitempty,url"`
+	Mode    string   `enum:"fast,slow"      json:"mode"                                validate:"required"`
+	Quality string   `json:"quality"        validate:"omitempty,oneof=low 'very high'"`
+	Count   int8     `json:"count"          validate:"min=-1,max=100"`
 	Size    uint     `json:"size"`
-	Ratio   float64  `json:"ratio"             validate:"gt=-1,lt=2"`
+	Ratio   float64  `json:"ratio"          validate:"gt=-1,lt=2"`
 	Agree   bool     `json:"agree"`
 	Maybe   *int     `json:"maybe"`
-	Tags    []string `json:"tags"              validate:"max=2,unique,dive,max=5"`
+	Tags    []string `json:"tags"           validate:"max=2,unique,dive,max=5"`
 	Numbers []int    `json:"numbers"`
 	Options struct {
 		Depth int    `json:"depth" validate:"max=3"`
@@ -54,23 +54,23 @@ func TestRegister_FindsAllFaults(t *testing.T) {
 		require.ErrorContains(t, register[job, done](s, services.Info{Name: name, Title: "T"}), "the name must be", name)
 	}
 	err := register[struct {
-		A chan int              `json:"a"`
-		B func()                `json:"b"`
-		C map[string]string     `json:"c"`
-		D any                   `json:"d"`
-		E [3]int                `json:"e"`
-		F [][]string            `json:"f"`
-		G []struct{}            `json:"g"`
-		H *[]int                `json:"h"`
-		I time.Time             `json:"i"`
-		J credits.Amount        `json:"j"`
-		K []byte                `json:"k"`
-		L string                ``
-		m string                //nolint:unused // its being unexported is the fault
+		A chan int          `json:"a"`
+		B func()            `json:"b"`
+		C map[string]string `json:"c"`
+		D any               `json:"d"`
+		E [3]int            `json:"e"`
+		F [][]string        `json:"f"`
+		G []struct{}        `json:"g"`
+		H *[]int            `json:"h"`
+		I time.Time         `json:"i"`
+		J credits.Amount    `json:"j"`
+		K []byte            `json:"k"`
+		L string            ``
+		m string
 		N string                `json:"n.n"`
 		O int                   `json:"o,string"`
-		P int                   `enum:"1,2" json:"p"`
-		Q string                `format:"date" json:"q"`
+		P int                   `enum:"1,2"      json:"p"`
+		Q string                `format:"date"   json:"q"`
 		S []*int                `json:"s"`
 		T struct{ U complex64 } `json:"t"`
 		job

@@ -684,6 +684,7 @@ func TestIdempotency_AFreeFailureFreesItsKeyAndAChargedOneKeepsIt(t *testing.T) 
 }
 
 func TestCrash_AtEachStep(t *testing.T) {
+	t.Parallel()
 	lost := errors.New("connection lost")
 	// Each hook fails at one step; how the transaction ends is what differs.
 	rollBack := func(_ context.Context, tx *sqlx.Tx) error { return errors.Join(lost, tx.Rollback()) }
