@@ -427,3 +427,5 @@ func TestProfile_TakesANameAndNothingElse(t *testing.T) {
 		require.ErrorIs(t, k.SetName(t.Context(), "0197d9a0-0000-7000-8000-000000000000", "x"), auth.ErrNotFound)
 	})
 }
+
+func urlEscape(s string) string { return url.QueryEscape(s) }
