@@ -168,11 +168,13 @@ func (b *Browser) Go(address string) {
 	b.run("open "+address, chromedp.Navigate(address))
 }
 
-// Type fills in the field that the CSS selector names.
+// Type writes over what the field holds that the CSS selector names.
 func (b *Browser) Type(selector, text string) {
 	b.tb.Helper()
 	field := chromedp.CSS(selector)
-	b.run("type into "+selector, chromedp.WaitVisible(field), chromedp.Clear(field), chromedp.SendKeys(field, text))
+	b.run("find "+selector, chromedp.WaitVisible(field))
+	read(b, "select all of "+selector, chromedp.Evaluate[bool](fmt.Sprintf(`document.querySelector(%q).select() === undefined`, selector)))
+	b.run("type into "+selector, chromedp.SendKeys(field, text))
 }
 
 // Choose selects an option by its value.

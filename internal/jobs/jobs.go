@@ -29,8 +29,8 @@ const (
 	// sqliteMaxWorkers is lower since SQLite writes one transaction at a time.
 	sqliteMaxWorkers = 4
 	fetchCooldown    = 50 * time.Millisecond
-	// maxRuntime bounds one run of a job that sets no timeout of its own.
-	maxRuntime = time.Minute
+	// DefaultMaxRuntime bounds one run of a job that sets no timeout of its own.
+	DefaultMaxRuntime = time.Minute
 )
 
 // Config is what [New] takes.
@@ -43,6 +43,9 @@ type Config struct {
 	MaxWorkers int
 	// PollInterval is how often an idle process looks for jobs, and so the longest a job that is due waits. 0: 200 ms.
 	PollInterval time.Duration
+	// MaxRuntime bounds one run of a job whose worker sets no timeout of its own. Half of it later a job whose process
+	// died is taken up by another one. 0: a minute.
+	MaxRuntime time.Duration
 }
 
 // Engine is a River client with its workers. Its methods are safe for concurrent use; workers are added before Start.
@@ -67,6 +70,9 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.PollInterval == 0 {
 		cfg.PollInterval = DefaultPollInterval
 	}
+	if cfg.MaxRuntime == 0 {
+		cfg.MaxRuntime = DefaultMaxRuntime
+	}
 	e := &Engine{db: cfg.DB, workers: river.NewWorkers(), logger: cfg.Logger}
 	if cfg.DB.Dialect() == database.SQLite {
 		e.driver = riversqlite.New(cfg.DB.Writer().DB)
@@ -81,13 +87,14 @@ func New(cfg Config) (*Engine, error) {
 	}
 	var err error
 	e.client, err = river.NewClient(e.driver, &river.Config{
-		Logger:            slog.New(atLeast{slog.LevelWarn, cfg.Logger.Handler()}),
-		Workers:           e.workers,
-		Queues:            map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: cfg.MaxWorkers}},
-		FetchCooldown:     min(fetchCooldown, cfg.PollInterval),
-		FetchPollInterval: cfg.PollInterval,
-		JobTimeout:        maxRuntime,
-		PollOnly:          true, // LISTEN needs a driver of its own, and not every PostgreSQL-like database has it
+		Logger:               slog.New(atLeast{slog.LevelWarn, cfg.Logger.Handler()}),
+		Workers:              e.workers,
+		Queues:               map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: cfg.MaxWorkers}},
+		FetchCooldown:        min(fetchCooldown, cfg.PollInterval),
+		FetchPollInterval:    cfg.PollInterval,
+		JobTimeout:           cfg.MaxRuntime,
+		RescueStuckJobsAfter: cfg.MaxRuntime * 3 / 2,
+		PollOnly:             true, // LISTEN needs a driver of its own, and not every PostgreSQL-like database has it
 	})
 	if err != nil {
 		return nil, fmt.Errorf("jobs: %w", err)

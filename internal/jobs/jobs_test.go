@@ -37,7 +37,13 @@ func (echo) Kind() string { return "test_echo" }
 
 func newEngine(t *testing.T, db *database.DB, work func(ctx context.Context, n int) error) *jobs.Engine {
 	t.Helper()
-	e, err := jobs.New(jobs.Config{DB: db, PollInterval: 20 * time.Millisecond})
+	return newEngineWith(t, jobs.Config{DB: db}, work)
+}
+
+func newEngineWith(t *testing.T, cfg jobs.Config, work func(ctx context.Context, n int) error) *jobs.Engine {
+	t.Helper()
+	cfg.PollInterval = 20 * time.Millisecond
+	e, err := jobs.New(cfg)
 	require.NoError(t, err)
 	river.AddWorker(e.Workers(), river.WorkFunc(func(ctx context.Context, job *river.Job[echo]) error { return work(ctx, job.Args.N) }))
 	return e
@@ -193,5 +199,30 @@ func TestEvery_RunsAtTheStartAndAgainInOneProcess(t *testing.T) {
 			t.Cleanup(func() { assert.NoError(t, e.Stop(context.Background())) })
 		}
 		require.Eventually(t, func() bool { return runs.Load() >= 2 }, 30*time.Second, 20*time.Millisecond)
+	})
+}
+
+// The first process hangs in its job as a killed one would have left it; the second takes the job up.
+func TestEngine_AJobOfADeadProcessRunsElsewhere(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) {
+		hang, began, done := make(chan struct{}), make(chan struct{}, 1), make(chan int, 1)
+		first := newEngineWith(t, jobs.Config{DB: db, MaxRuntime: time.Second}, func(context.Context, int) error { began <- struct{}{}; <-hang; return nil })
+		require.NoError(t, first.Start(t.Context()))
+		t.Cleanup(func() {
+			close(hang)
+			assert.NoError(t, first.Stop(context.Background()))
+		})
+		require.NoError(t, insert(t.Context(), first, db, 7, nil))
+		<-began
+		second := newEngineWith(t, jobs.Config{DB: db, MaxRuntime: time.Second}, func(_ context.Context, n int) error { done <- n; return nil })
+		require.NoError(t, second.Start(t.Context()))
+		t.Cleanup(func() { assert.NoError(t, second.Stop(context.Background())) })
+		select {
+		case n := <-done:
+			assert.Equal(t, 7, n)
+		case <-time.After(2 * time.Minute):
+			t.Fatal("nobody took the job up")
+		}
 	})
 }

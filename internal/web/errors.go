@@ -26,6 +26,8 @@ var statuses = map[string]int{
 	"unsupported_media_type":    http.StatusUnsupportedMediaType,
 	"timeout":                   http.StatusGatewayTimeout,
 	"execution_failed":          http.StatusBadGateway,
+	"invalid_credentials":       http.StatusUnauthorized,
+	"account_disabled":          http.StatusForbidden,
 }
 
 // Status is the HTTP status of a machine code.
