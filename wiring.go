@@ -194,6 +194,7 @@ func (a *App) wireAdmin() (err error) {
 const (
 	sweepEvery     = 5 * time.Minute
 	catalogueEvery = time.Hour
+	accountsEvery  = 24 * time.Hour
 )
 
 func (a *App) wireTasks() error {
@@ -208,6 +209,10 @@ func (a *App) wireTasks() error {
 		}},
 		{"services_sweep", sweepEvery, func(ctx context.Context) error {
 			_, err := a.Services.Sweep(ctx)
+			return err
+		}},
+		{"auth_sweep", accountsEvery, func(ctx context.Context) error {
+			_, err := a.Auth.Sweep(ctx)
 			return err
 		}},
 		{"billing_catalogue", catalogueEvery, a.Billing.SyncCatalogue},

@@ -207,7 +207,8 @@ func TestEngine_AJobOfADeadProcessRunsElsewhere(t *testing.T) {
 	t.Parallel()
 	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) {
 		hang, began, done := make(chan struct{}), make(chan struct{}, 1), make(chan int, 1)
-		first := newEngineWith(t, jobs.Config{DB: db, MaxRuntime: time.Second}, func(context.Context, int) error { began <- struct{}{}; <-hang; return nil })
+		// With its one worker hanging, the first process takes nothing else, as a dead one would not.
+		first := newEngineWith(t, jobs.Config{DB: db, MaxRuntime: time.Second, MaxWorkers: 1}, func(context.Context, int) error { began <- struct{}{}; <-hang; return nil })
 		require.NoError(t, first.Start(t.Context()))
 		t.Cleanup(func() {
 			close(hang)
