@@ -121,11 +121,11 @@ func (a *Auth) securityPage(r *http.Request, u User) (securityPage, error) {
 		page.Sessions[i] = sessionView{s, s.ID == current.ID}
 	}
 	if more {
-		page.NextSessions = older(path, "sessions_before", sessions[len(sessions)-1].ID, more)
+		page.NextSessions = older(path, "sessions_before", sessions[len(sessions)-1].ID)
 	}
 	page.Events, more, err = a.SecurityEvents(r.Context(), EventsParams{UserID: u.ID, Before: r.URL.Query().Get("events_before"), Limit: pageEvents})
 	if more {
-		page.NextEvents = older(path, "events_before", page.Events[len(page.Events)-1].ID, more)
+		page.NextEvents = older(path, "events_before", page.Events[len(page.Events)-1].ID)
 	}
 	return page, err
 }
@@ -141,7 +141,7 @@ func (a *Auth) showSecurity(w http.ResponseWriter, r *http.Request, u User) {
 
 func (a *Auth) postPassword(w http.ResponseWriter, r *http.Request, u User) {
 	var in struct {
-		Current  string `json:"current" trim:"no"`
+		Current  string `json:"current"  trim:"no"`
 		Password string `json:"password" trim:"no"`
 	}
 	err := web.Decode(w, r, &in)
@@ -212,7 +212,7 @@ func (a *Auth) keysPage(r *http.Request, u User) (keysPage, error) {
 		page.Keys[i] = keyView{k, k.ExpiresAt != nil && !k.ExpiresAt.After(a.now())}
 	}
 	if more {
-		page.Next = older(a.cfg.AccountPath+"/api-keys", "before", keys[len(keys)-1].ID, more)
+		page.Next = older(a.cfg.AccountPath+"/api-keys", "before", keys[len(keys)-1].ID)
 	}
 	return page, nil
 }

@@ -69,7 +69,7 @@ func TestAPIKey_IsShownOnceAndLetsIn(t *testing.T) {
 func TestAPIKey_RefusalsDoNotTellWhy(t *testing.T) {
 	run(t, func(t *testing.T, k *kit) {
 		u := k.user(email)
-		make := func(expires *time.Time) (auth.APIKey, string) {
+		mint := func(expires *time.Time) (auth.APIKey, string) {
 			key, token, err := k.CreateAPIKey(t.Context(), auth.CreateAPIKeyParams{UserID: u.ID, Name: "k", ExpiresAt: expires})
 			require.NoError(t, err)
 			return key, token
@@ -79,8 +79,8 @@ func TestAPIKey_RefusalsDoNotTellWhy(t *testing.T) {
 			assert.Same(t, auth.ErrKey, err, why)
 		}
 		hour := start.Add(time.Hour)
-		good, token := make(nil)
-		_, expiring := make(&hour)
+		good, token := mint(nil)
+		_, expiring := mint(&hour)
 		prefix, secret, _ := strings.Cut(token, ".")
 		_, other, _ := strings.Cut(expiring, ".")
 		for _, bad := range []string{"", ".", token + "x", token[:len(token)-1], prefix, prefix + ".", "." + secret, prefix + "." + other, "qs_aaaaaaaaaaaa." + secret, strings.ToUpper(token), " " + token,

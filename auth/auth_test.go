@@ -12,11 +12,13 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	_ "github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -168,10 +170,10 @@ var linkPattern = regexp.MustCompile(`https://app\.example(/auth/\S+\?token=(\S+
 func (k *kit) link(kind string) (path, token string) {
 	k.t.Helper()
 	all := k.mails()
-	for i := len(all) - 1; i >= 0; i-- {
-		if all[i].Kind == kind {
-			m := linkPattern.FindStringSubmatch(all[i].Text)
-			require.NotNil(k.t, m, all[i].Text)
+	for _, sent := range slices.Backward(all) {
+		if sent.Kind == kind {
+			m := linkPattern.FindStringSubmatch(sent.Text)
+			require.NotNil(k.t, m, sent.Text)
 			return m[1], m[2]
 		}
 	}
@@ -183,8 +185,8 @@ func (k *kit) events(userID string) (kinds []auth.EventKind) {
 	k.t.Helper()
 	events, _, err := k.SecurityEvents(k.t.Context(), auth.EventsParams{UserID: userID, Limit: 500})
 	require.NoError(k.t, err)
-	for i := len(events) - 1; i >= 0; i-- {
-		kinds = append(kinds, events[i].Kind)
+	for _, e := range slices.Backward(events) {
+		kinds = append(kinds, e.Kind)
 	}
 	return kinds
 }
@@ -323,7 +325,7 @@ func TestNew_TellsAllFaultsAtOnce(t *testing.T) {
 		MaxFailures: 2, LockFor: time.Second, SessionIdle: -1, HashConcurrency: -1, Limits: auth.Limits{Mail: auth.Limit{Max: -1, Per: time.Hour}}})
 	require.Error(t, err)
 	for _, name := range []string{"DB", "Mail", "BaseURL", "Path", "AccountPath", "Home", "AdminEmail", "MinPassword", "MaxFailures", "LockFor", "SessionIdle", "HashConcurrency", "Limits.Mail"} {
-		assert.ErrorContains(t, err, "Config."+name+" ")
+		require.ErrorContains(t, err, "Config."+name+" ")
 	}
 	for _, bad := range []auth.Config{{MaxFailures: 21}, {LockFor: 25 * time.Hour}, {MinPassword: 129}, {Path: "/x", AccountPath: "/x"}} {
 		bad.BaseURL, bad.DB, bad.Mail = base, &sqlx.DB{}, mailbox{}
@@ -429,3 +431,86 @@ func TestProfile_TakesANameAndNothingElse(t *testing.T) {
 }
 
 func urlEscape(s string) string { return url.QueryEscape(s) }
+
+// failingMailbox takes no mail.
+type failingMailbox struct{}
+
+func (failingMailbox) EnqueueTx(context.Context, *sqlx.Tx, mail.Message) error {
+	return errors.New("the queue is away")
+}
+
+// A mail that cannot be queued undoes what it would tell of, and nobody is told that something was done.
+func TestMails_CommitWithTheirCause(t *testing.T) {
+	run(t, func(t *testing.T, k *kit) {
+		u := k.user(email)
+		b := k.browser()
+		b.logIn(email, password)
+		before := k.dump()
+		for _, path := range []string{"/auth/signup", "/auth/password/forgot", "/auth/verify/resend"} {
+			for _, address := range []string{email, "new@example.com"} {
+				res := k.browser().post(path, "email", address, "password", password)
+				assert.Equal(t, http.StatusInternalServerError, res.StatusCode, path)
+				assert.NotContains(t, res.body, "queue")
+				assert.Empty(t, res.Cookies())
+			}
+		}
+		assert.Equal(t, http.StatusInternalServerError, b.post("/account/security/password", "current", password, "password", "brand new words").StatusCode)
+		require.Error(t, k.SetPassword(t.Context(), u.ID, "brand new words"))
+		_, err := k.db.Writer().Exec(`DELETE FROM qs_auth_limits`) // attempts count, whatever comes of them
+		require.NoError(t, err)
+		after := k.dump()
+		assert.Equal(t, before[:strings.Index(before, "\nlimits\n")], after[:strings.Index(after, "\nlimits\n")])
+		assert.True(t, b.in())
+		k.browser().logIn(email, password).leadsTo(t, "/account/")
+	}, func(c *auth.Config) { c.Mail = failingMailbox{} })
+}
+
+// The host chooses the driver.
+func TestAuth_WorksOverPgx(t *testing.T) {
+	t.Parallel()
+	pool, err := sqlx.Open("pgx", dbtest.PostgresURL(t, schema))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, pool.Close()) })
+	db, err := database.New(pool, nil)
+	require.NoError(t, err)
+	k := newKit(t, db)
+	b := k.browser()
+	b.post("/auth/signup", "email", email, "password", password)
+	_, token := k.link("auth.verify")
+	b.post("/auth/verify", "token", token).leadsTo(t, "/account/")
+	for _, path := range []string{"/account/", "/account/profile", "/account/security", "/account/api-keys"} {
+		assert.Equal(t, http.StatusOK, b.get(path).StatusCode, path)
+	}
+	assert.Equal(t, http.StatusCreated, b.post("/account/api-keys", "name", "k").StatusCode)
+	for range 6 {
+		assert.Equal(t, http.StatusUnauthorized, k.browser().logIn(email, "wrong password").StatusCode)
+	}
+	b.post("/auth/password/forgot", "email", email)
+	_, token = k.link("auth.reset")
+	b.post("/auth/password/reset", "token", token, "password", "brand new words").leadsTo(t, "/auth/login")
+	b.post("/auth/login", "email", email, "password", "brand new words", "remember", "on").leadsTo(t, "/account/")
+	users, _, err := k.Users(t.Context(), auth.UsersParams{Query: "ada"})
+	require.NoError(t, err)
+	require.Len(t, users, 1)
+	require.NoError(t, k.SetDisabled(t.Context(), users[0].ID, true))
+	assert.False(t, b.in())
+	k.clock.Advance(60 * 24 * time.Hour)
+	_, err = k.Sweep(t.Context())
+	require.NoError(t, err)
+}
+
+func TestTokenPages_KeepTheirAddressToThemselves(t *testing.T) {
+	run(t, func(t *testing.T, k *kit) {
+		// Over http to another machine browsers send no Sec-Fetch-Site, and under no-referrer no origin either.
+		for host, want := range map[string]string{"localhost:8080": "no-referrer", "127.0.0.1:8080": "no-referrer", "[::1]:8080": "no-referrer", "192.0.2.7:8080": "same-origin", "app.example": "same-origin"} {
+			b := k.browser()
+			b.h = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				r.Host = host
+				k.h.ServeHTTP(w, r)
+			})
+			for _, path := range []string{"/auth/verify?token=x", "/auth/password/reset?token=x"} {
+				assert.Equal(t, want, b.get(path).Header.Get("Referrer-Policy"), host)
+			}
+		}
+	}, func(c *auth.Config) { c.Site = nil; c.BaseURL = "http://app.example" })
+}

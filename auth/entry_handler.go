@@ -2,8 +2,11 @@ package auth
 
 import (
 	"errors"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"strings"
 
 	"github.com/quickscale/quickscale/internal/web"
 )
@@ -17,13 +20,11 @@ type entryPage struct {
 	Next        string `json:"next,omitempty"`
 	MinPassword int    `json:"min_password"`
 	// Token is that of the link, empty when the link does not work.
-	Token        string `json:"-"`
-	RememberDays int    `json:"-"`
+	Token string `json:"-"`
 }
 
 func (a *Auth) entryPage(r *http.Request) entryPage {
-	return entryPage{Path: a.cfg.Path, Next: web.LocalPath(r.URL.Query().Get("next"), ""), MinPassword: a.cfg.MinPassword,
-		RememberDays: int(a.cfg.RememberLifetime.Hours() / 24)}
+	return entryPage{Path: a.cfg.Path, Next: web.LocalPath(r.URL.Query().Get("next"), ""), MinPassword: a.cfg.MinPassword}
 }
 
 // sentPage is the data of sent.html: the same answer whatever was found.
@@ -117,8 +118,23 @@ func (a *Auth) postLogOut(w http.ResponseWriter, r *http.Request) {
 	a.cfg.Site.Redirect(w, r, a.cfg.Path+"/login")
 }
 
-// hideToken keeps the address of a page, which holds a token, from all that the page leads to.
-func hideToken(w http.ResponseWriter) { w.Header().Set("Referrer-Policy", "no-referrer") }
+// hideToken keeps the address of a page, which holds a token, from all that the page leads to, and not only from other
+// sites as all pages do. Over http to another machine it does not: browsers then send the form with neither an origin
+// nor Sec-Fetch-Site, and it would be taken for another site's.
+func (a *Auth) hideToken(w http.ResponseWriter, r *http.Request) {
+	if a.cfg.Site.Secure() || isLoopback(r.Host) {
+		w.Header().Set("Referrer-Policy", "no-referrer")
+	}
+}
+
+// isLoopback tells that browsers trust the host as they do https (W3C Secure Contexts, 3.1).
+func isLoopback(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
 
 // showVerify shows a button and changes nothing: mail scanners open links too.
 func (a *Auth) showVerify(w http.ResponseWriter, r *http.Request) {
@@ -126,7 +142,7 @@ func (a *Auth) showVerify(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *Auth) showLink(w http.ResponseWriter, r *http.Request, page string, p purpose) {
-	hideToken(w)
+	a.hideToken(w, r)
 	data := a.entryPage(r)
 	token := r.URL.Query().Get("token")
 	if _, err := a.tokenOwner(r.Context(), token, p); err != nil {
@@ -141,7 +157,7 @@ func (a *Auth) postVerify(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		Token string `json:"token"`
 	}
-	hideToken(w)
+	a.hideToken(w, r)
 	if err := web.Decode(w, r, &in); err != nil {
 		a.reject(w, r, "verify", a.entryPage(r), err)
 		return
@@ -204,10 +220,10 @@ func (a *Auth) showReset(w http.ResponseWriter, r *http.Request) {
 func (a *Auth) postReset(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		Token    string `json:"token"`
-		Password string `json:"password" trim:"no"`
+		Password string `json:"password"      trim:"no"`
 		KeepKeys bool   `json:"keep_api_keys"`
 	}
-	hideToken(w)
+	a.hideToken(w, r)
 	page := a.entryPage(r)
 	if err := web.Decode(w, r, &in); err != nil {
 		a.reject(w, r, "reset", page, err)
@@ -227,9 +243,6 @@ func (a *Auth) postReset(w http.ResponseWriter, r *http.Request) {
 }
 
 // older is the URL of the next page of a list.
-func older(path, parameter, last string, more bool) string {
-	if !more {
-		return ""
-	}
+func older(path, parameter, last string) string {
 	return path + "?" + url.Values{parameter: {last}}.Encode()
 }

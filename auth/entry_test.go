@@ -60,7 +60,7 @@ func TestVerify_InAnotherBrowserNeedsThePasswordToo(t *testing.T) {
 		phone.post("/auth/verify", "token", token).leadsTo(t, "/auth/login")
 		assert.Contains(t, phone.get("/auth/login").body, "One step is left")
 		assert.False(t, phone.in())
-		assert.Equal(t, http.StatusConflict, phone.logIn(email, "something else").StatusCode)
+		assert.Equal(t, http.StatusUnauthorized, phone.logIn(email, "something else").StatusCode)
 		assert.False(t, phone.in())
 		phone.logIn(email, password).leadsTo(t, "/account/")
 		assert.True(t, phone.in())
@@ -102,7 +102,7 @@ func TestVerify_StrangersPasswordIsNeverActivated(t *testing.T) {
 		thief.post("/auth/signup", "email", email, "password", stolen)
 		_, token = k.link("auth.verify")
 		owner.post("/auth/verify", "token", token).leadsTo(t, "/auth/login")
-		assert.Equal(t, http.StatusConflict, owner.logIn(email, password).StatusCode)
+		assert.Equal(t, http.StatusUnauthorized, owner.logIn(email, password).StatusCode)
 		assert.Equal(t, http.StatusConflict, thief.logIn(email, stolen).StatusCode)
 
 		owner.post("/auth/password/forgot", "email", email)
@@ -110,7 +110,7 @@ func TestVerify_StrangersPasswordIsNeverActivated(t *testing.T) {
 		owner.post("/auth/password/reset", "token", token, "password", password).leadsTo(t, "/auth/login")
 		owner.logIn(email, password).leadsTo(t, "/account/")
 		assert.True(t, owner.in())
-		assert.Equal(t, http.StatusConflict, thief.logIn(email, stolen).StatusCode)
+		assert.Equal(t, http.StatusUnauthorized, thief.logIn(email, stolen).StatusCode)
 		assert.False(t, thief.in())
 	})
 }
@@ -323,18 +323,18 @@ func TestLogIn_FiveFailuresLockForFiveMinutes(t *testing.T) {
 		old.logIn(email, password).leadsTo(t, "/account/")
 		b := k.browser()
 		for range 4 {
-			assert.Equal(t, http.StatusConflict, b.logIn(email, "wrong password").StatusCode)
+			assert.Equal(t, http.StatusUnauthorized, b.logIn(email, "wrong password").StatusCode)
 		}
 		b.logIn(email, password).leadsTo(t, "/account/") // which sets the count back
 		b = k.browser()
 		for range 5 {
 			b.logIn(email, "wrong password")
 		}
-		assert.Equal(t, http.StatusConflict, b.logIn(email, password).StatusCode, "locked, even for the right one")
+		assert.Equal(t, http.StatusUnauthorized, b.logIn(email, password).StatusCode, "locked, even for the right one")
 		assert.True(t, old.in(), "sessions go on")
 		k.clock.Advance(4 * time.Minute)
 		b.logIn(email, "wrong password")
-		assert.Equal(t, http.StatusConflict, b.logIn(email, password).StatusCode)
+		assert.Equal(t, http.StatusUnauthorized, b.logIn(email, password).StatusCode)
 		k.clock.Advance(time.Minute)
 		b.logIn(email, password).leadsTo(t, "/account/") // tries meanwhile did not prolong it
 		kinds := k.events(u.ID)
@@ -459,7 +459,9 @@ func TestLimits_CountANetworkInTheDatabase(t *testing.T) {
 		assert.Equal(t, http.StatusTooManyRequests, other.logIn(email, password).StatusCode, "one /64 counts as one, in all processes, and no success clears it")
 		other.addr = "[2001:db8:1:3::9]:1"
 		other.logIn(email, password).leadsTo(t, "/account/")
-	}, func(c *auth.Config) { c.Limits.LogIn, c.Limits.SignUp, c.Limits.Forgot, c.Limits.Resend = few, few, few, few })
+	}, func(c *auth.Config) {
+		c.Limits.LogIn, c.Limits.SignUp, c.Limits.Forgot, c.Limits.Resend = few, few, few, few
+	})
 }
 
 func TestLimits_AMailboxIsNotFlooded(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -27,12 +26,12 @@ func (printer) EnqueueTx(_ context.Context, _ *sqlx.Tx, m mail.Message) error {
 func Example() {
 	dir, err := os.MkdirTemp("", "accounts")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer os.RemoveAll(dir)
 	db, err := sqlx.Open("sqlite", "file:"+filepath.Join(dir, "accounts.db")+"?_txlock=immediate&_pragma=foreign_keys(1)")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer db.Close()
 	db.SetMaxOpenConns(1)
@@ -40,10 +39,10 @@ func Example() {
 	ctx := context.Background()
 	accounts, err := auth.New(auth.Config{DB: db, Mail: printer{}, BaseURL: "https://app.example"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	if err := accounts.Migrate(ctx); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 
 	// The pages, and a page of the host's own that only who is signed in sees.
@@ -58,22 +57,22 @@ func Example() {
 	// What the handlers do can be called too.
 	ada, err := accounts.CreateUser(ctx, auth.CreateUserParams{Email: "Ada@example.com", Password: "correct horse wire", Name: "Ada", Verified: true})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	_, token, err := accounts.CreateAPIKey(ctx, auth.CreateAPIKeyParams{UserID: ada.ID, Name: "Server"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	owner, key, err := accounts.AuthenticateKey(ctx, token)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Println(owner.Name, "calls with", key.Name)
 
 	_, err = accounts.LogIn(ctx, auth.LogInParams{Email: "ada@example.com", Password: "a guess"})
 	fmt.Println(errors.Is(err, auth.ErrCredentials))
 	if err := accounts.ForgotPassword(ctx, "ada@example.com", auth.Client{}); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	// Output:
 	// Ada calls with Server

@@ -30,7 +30,9 @@ func (a *Auth) OccupyHasher(ctx context.Context, wait time.Duration) (free func(
 }
 
 // CheckPassword is the policy's sentence about a password.
-func (a *Auth) CheckPassword(password string, words ...string) string { return a.checkPassword(password, words...) }
+func (a *Auth) CheckPassword(password string, words ...string) string {
+	return a.checkPassword(password, words...)
+}
 
 // EmailKey is what an address is compared by.
 func EmailKey(s string) (shown, key string, err error) {

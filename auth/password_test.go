@@ -18,7 +18,7 @@ func TestPassword_PolicyIsLengthAndBeingGuessable(t *testing.T) {
 	t.Parallel()
 	k := newKit(t, sqlite(t))
 	for _, good := range []string{
-		"plum gate", "gr8 umbrella tiles", "日本語のパスワード", strings.Repeat("🦊", 3) + "zebra", " leading and trailing ", "all lower case words", "7391846203518",
+		"plum gate", "gr8 umbrella tiles", "пароль из трёх слов", strings.Repeat("🦊", 3) + "zebra", " leading and trailing ", "all lower case words", "7391846203518",
 		"acme is where i buy my anvils", "ada lovelace wrote programs", strings.Repeat("long enough ", 10) + "12345678",
 	} {
 		assert.Empty(t, k.CheckPassword(good, "ada"), good)
@@ -39,8 +39,8 @@ func TestPassword_IsNeverCut(t *testing.T) {
 		_, err := k.CreateUser(t.Context(), auth.CreateUserParams{Email: email, Password: long + "x", Verified: true})
 		require.NoError(t, err)
 		b := k.browser()
-		assert.Equal(t, http.StatusConflict, b.logIn(email, long+"y").StatusCode)
-		assert.Equal(t, http.StatusConflict, b.logIn(email, " "+long+"x").StatusCode)
+		assert.Equal(t, http.StatusUnauthorized, b.logIn(email, long+"y").StatusCode)
+		assert.Equal(t, http.StatusUnauthorized, b.logIn(email, " "+long+"x").StatusCode)
 		b.logIn(email, long+"x").leadsTo(t, "/account/")
 		before := k.Hashes()
 		_, err = k.CreateUser(t.Context(), auth.CreateUserParams{Email: "b@example.com", Password: strings.Repeat("x", 513)})
@@ -83,7 +83,7 @@ func TestLogIn_RehashesWhenParametersChange(t *testing.T) {
 		b.logIn(email, password).leadsTo(t, "/account/")
 		assert.Equal(t, old, stored())
 		require.NoError(t, k.UseHashMemory(128))
-		assert.Equal(t, http.StatusConflict, b.logIn(email, "wrong password").StatusCode)
+		assert.Equal(t, http.StatusUnauthorized, b.logIn(email, "wrong password").StatusCode)
 		assert.Equal(t, old, stored(), "only who knows the password renews it")
 		assert.Equal(t, 5, atOnce(t, 5, nil, func() error {
 			_, err := k.LogIn(t.Context(), auth.LogInParams{Email: email, Password: password})
@@ -155,7 +155,7 @@ func TestChangePassword_NeedsTheCurrentOneAndEndsOtherSessions(t *testing.T) {
 		assert.True(t, b.in())
 		assert.False(t, other.in())
 		assert.False(t, thief.in(), "this browser's old token too")
-		assert.Equal(t, http.StatusConflict, k.browser().logIn(email, password).StatusCode)
+		assert.Equal(t, http.StatusUnauthorized, k.browser().logIn(email, password).StatusCode)
 		k.browser().logIn(email, fresh).leadsTo(t, "/account/")
 		assert.Equal(t, http.StatusConflict, k.browser().post("/auth/password/reset", "token", link, "password", "yet another one").StatusCode, "open links are cancelled")
 		all := k.mails()

@@ -36,6 +36,9 @@ type SignedIn struct {
 	Token string
 }
 
+// LogValue is the user's id: the token must not be logged.
+func (s SignedIn) LogValue() slog.Value { return s.User.LogValue() }
+
 type sessionRow struct {
 	ID         string        `db:"id"`
 	IP         string        `db:"ip"`
