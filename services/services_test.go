@@ -499,8 +499,10 @@ func TestRun_DoesNotWaitForWorkThatIgnoresItsTimeLimit(t *testing.T) {
 func TestRun_WhenTheCallerIsGone(t *testing.T) {
 	run(t, func(t *testing.T, s *shop) {
 		s.grant(ada, "10")
+		began := make(chan struct{})
 		gone := func(result error) worker {
 			return func(ctx context.Context, _ *services.Call, _ job) (done, error) {
+				began <- struct{}{}
 				<-ctx.Done()
 				return done{"done"}, result
 			}
@@ -509,7 +511,10 @@ func TestRun_WhenTheCallerIsGone(t *testing.T) {
 		s.add("gives-up", "1", gone(context.Canceled))
 		for service, want := range map[string]string{"finishes": "", "gives-up": "canceled"} {
 			ctx, cancel := context.WithCancel(t.Context())
-			time.AfterFunc(30*time.Millisecond, cancel)
+			go func() {
+				<-began
+				cancel()
+			}()
 			_, err := s.Run(ctx, params(ada, service, ""))
 			assert.Equal(t, want, code(err), service)
 		}
@@ -802,6 +807,28 @@ func TestCrash_TheOutcomeWasWrittenAndWeDidNotHear(t *testing.T) {
 		}
 		assert.Equal(t, "9", s.balance(ada))
 		assert.Len(t, s.debits(ada), 2)
+	})
+}
+
+func TestRun_ALedgerThatRefusesTheChargeMakesTheCallFail(t *testing.T) {
+	run(t, func(t *testing.T, s *shop) {
+		s.grant(ada, "10")
+		s.add("paid", "1", echo)
+		s.add("free", "0", echo)
+		s.ledger.set(func(_ context.Context, _ *sqlx.Tx, step string) error {
+			if step == "settle" || step == "debit" {
+				return problem.New("account_frozen", "Frozen.")
+			}
+			return nil
+		})
+		for _, service := range []string{"paid", "free"} {
+			_, err := s.Run(t.Context(), params(ada, service, ""))
+			assert.Equal(t, "account_frozen", code(err))
+			assert.Equal(t, services.Failed, s.calls(ada)[0].Status)
+			assert.Equal(t, "Frozen.", s.calls(ada)[0].ErrorText)
+		}
+		assert.Equal(t, "10", s.balance(ada))
+		assert.Empty(t, s.debits(ada))
 	})
 }
 
