@@ -159,7 +159,7 @@ func (a *Auth) postPassword(w http.ResponseWriter, r *http.Request, u User) {
 		a.reject(w, r, "security", page, err)
 		return
 	}
-	a.setSession(w, s)
+	a.SetSession(w, s)
 	a.done(w, r, "Your password is changed and all other devices are logged out.", "/security")
 }
 

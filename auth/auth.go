@@ -80,7 +80,8 @@ type Panel struct {
 type Config struct {
 	// DB is the database, PostgreSQL or SQLite. Required.
 	DB *sqlx.DB
-	// ReadDB is a pool for reading. Nil: DB.
+	// ReadDB is a pool for reading. Nil: DB. It must show what DB has committed: with a replica that lags, a session that
+	// was ended would live on.
 	ReadDB *sqlx.DB
 	// Mail sends the links. Required.
 	Mail Mailer

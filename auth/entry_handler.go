@@ -97,7 +97,7 @@ func (a *Auth) postLogIn(w http.ResponseWriter, r *http.Request) {
 
 // welcome gives the browser its session and forgets what it kept on the way.
 func (a *Auth) welcome(w http.ResponseWriter, r *http.Request, s SignedIn, next string) {
-	a.setSession(w, s)
+	a.SetSession(w, s)
 	for _, name := range []string{ticketCookie, confirmCookie} {
 		if a.readCookie(r, name) != "" {
 			a.dropCookie(w, name)

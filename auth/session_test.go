@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -80,6 +81,24 @@ func TestSession_LogInAlwaysGivesAnotherToken(t *testing.T) {
 		assert.False(t, thief.in(), "the session before has ended")
 		assert.True(t, victim.in())
 		assert.Equal(t, 1, countKind(k.events(u.ID), auth.EventLogOut))
+	})
+}
+
+// A host with a log-in page of its own calls the same functions.
+func TestSetSession_LetsTheHostLogIn(t *testing.T) {
+	run(t, func(t *testing.T, k *kit) {
+		u := k.user(email)
+		s, err := k.LogIn(t.Context(), auth.LogInParams{Email: email, Password: password})
+		require.NoError(t, err)
+		assert.Equal(t, u.ID, slog.AnyValue(s).Resolve().String(), "the token is not logged")
+		w := httptest.NewRecorder()
+		k.SetSession(w, s)
+		b := k.browser()
+		b.jar.SetCookies(site, w.Result().Cookies())
+		assert.True(t, b.in())
+		require.NoError(t, k.LogOut(t.Context(), s.Token, auth.Client{}))
+		require.NoError(t, k.LogOut(t.Context(), "nonsense", auth.Client{}))
+		assert.False(t, b.in())
 	})
 }
 
@@ -358,4 +377,20 @@ func TestTx_TwinsJoinTheCallersTransaction(t *testing.T) {
 		_, _, err = k.AuthenticateKey(t.Context(), token)
 		require.NoError(t, err)
 	})
+}
+
+func TestSession_DeviceIsToldInPlainWords(t *testing.T) {
+	t.Parallel()
+	for agent, want := range map[string]string{
+		"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36":                                   "Chrome on Linux",
+		"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36 Edg/140.0.0.0":           "Edge on Windows",
+		"Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Mobile/15E148 Safari/604.1": "Safari on iPhone",
+		"Mozilla/5.0 (Macintosh; Intel Mac OS X 10.15; rv:140.0) Gecko/20100101 Firefox/140.0":                                                    "Firefox on macOS",
+		"curl/8.5.0":            "curl/8.5.0",
+		strings.Repeat("é", 50): strings.Repeat("é", 40) + "…",
+		"":                      "",
+	} {
+		assert.Equal(t, want, auth.Session{Agent: agent}.Device())
+		assert.Equal(t, want, auth.Event{Agent: agent}.Device())
+	}
 }

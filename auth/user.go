@@ -146,7 +146,7 @@ func (a *Auth) Users(ctx context.Context, p UsersParams) (users []User, more boo
 	// Runs along the primary key, or qs_auth_users_email and _name.
 	query, args := `SELECT `+userColumns+` FROM qs_auth_users u WHERE 1 = 1`, []any{}
 	if q := strings.ToLower(strings.TrimSpace(p.Query)); q != "" {
-		prefix := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(cleanAgent(q)) + "%"
+		prefix := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(cleanText(q)) + "%"
 		query, args = query+` AND (u.email_key LIKE ? ESCAPE '\' OR u.name_key LIKE ? ESCAPE '\')`, append(args, prefix, prefix)
 	}
 	if isID(p.Before) {

@@ -220,7 +220,7 @@ func (k *kit) dump() string {
 
 func (k *kit) rows(table string) string {
 	k.t.Helper()
-	rows, err := k.db.Writer().DB.Query(`SELECT * FROM ` + table)
+	rows, err := k.db.Writer().Query(`SELECT * FROM ` + table)
 	require.NoError(k.t, err)
 	defer rows.Close()
 	var all strings.Builder
