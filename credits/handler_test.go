@@ -90,8 +90,8 @@ func TestPages_ShowTheBalanceAndTheHistory(t *testing.T) {
 			`<th scope="row" class="is-capitalized">purchase</th><td class="qs-number">100</td>`,
 			`<th scope="row" class="is-capitalized">subscription</th><td class="qs-number">18.5</td>`,
 			`<time datetime="2026-03-04T00:00:00Z">4 Mar 2026</time></th><td class="qs-number">18.5</td>`,
-			`<td>Used</td><td class="qs-wrap">&lt;script&gt;alert(1)&lt;/script&gt;</td><td class="qs-number">-0.5</td><td class="qs-number">119.5</td>`,
-			`<td>Added</td><td class="qs-wrap">Pack</td>`, `href="/credits/history.csv"`,
+			`<td class="qs-wrap">&lt;script&gt;alert(1)&lt;/script&gt; <span class="qs-note">Used</span></td><td class="qs-number">-0.5</td><td class="qs-number">119.5</td>`,
+			`<td class="qs-wrap">Pack <span class="qs-note">Added</span></td>`, `href="/credits/history.csv"`,
 		} {
 			assert.Contains(t, page, want)
 		}
@@ -99,8 +99,8 @@ func TestPages_ShowTheBalanceAndTheHistory(t *testing.T) {
 		assert.Equal(t, 1, strings.Count(page, "<h1"))
 
 		_, page = d.get("/credits/?kind=debit", "ada", html)
-		assert.Contains(t, page, "<td>Used</td>")
-		assert.NotContains(t, page, "<td>Added</td>")
+		assert.Contains(t, page, `<span class="qs-note">Used</span>`)
+		assert.NotContains(t, page, `<span class="qs-note">Added</span>`)
 		assert.Contains(t, page, `<option value="debit" selected>Used</option>`)
 		assert.Contains(t, page, `href="/credits/history.csv?kind=debit"`)
 
