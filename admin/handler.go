@@ -27,7 +27,6 @@ func (a *Admin) Handler() http.Handler {
 		mux.Handle("GET "+at+"/webhooks/{id}", a.gate(ActionEventView, a.showEvent))
 	}
 	mux.Handle("GET "+at+"/audit", a.gate(ActionAuditView, a.listAudit))
-	a.cfg.Site.MountAssets(mux, at)
 	mux.HandleFunc(at+"/", a.cfg.Site.NotFound)
 	return a.cfg.Site.Protect(mux)
 }

@@ -147,7 +147,7 @@ func New(cfg Config) (*Auth, error) {
 		return nil, err
 	}
 	if a.cfg.Site == nil {
-		if a.cfg.Site, err = web.New(web.Config{Logger: cfg.Logger, Secure: strings.HasPrefix(cfg.BaseURL, "https:")}); err != nil {
+		if a.cfg.Site, err = web.Alone(cfg.Path, web.Config{Logger: cfg.Logger, Secure: strings.HasPrefix(cfg.BaseURL, "https:")}); err != nil {
 			return nil, err
 		}
 	}

@@ -66,7 +66,7 @@ func NewPages(cfg PagesConfig) (*Pages, error) {
 	}
 	var err error
 	if cfg.Site == nil {
-		if cfg.Site, err = web.New(web.Config{Logger: cfg.Logger}); err != nil {
+		if cfg.Site, err = web.Alone(cfg.Path, web.Config{Logger: cfg.Logger}); err != nil {
 			return nil, err
 		}
 	}

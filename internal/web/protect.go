@@ -31,6 +31,10 @@ func (s *Site) Protect(next http.Handler) http.Handler {
 	csrf := http.NewCrossOriginProtection()
 	policy := s.policy()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.alone && strings.HasPrefix(r.URL.Path, s.cfg.AssetPath) {
+			s.assets.ServeHTTP(w, r)
+			return
+		}
 		if RequestID(r.Context()) != "" {
 			next.ServeHTTP(w, r)
 			return

@@ -111,18 +111,18 @@ func TestAlone_ServesItsAssetsBelowItsPath(t *testing.T) {
 	t.Parallel()
 	alone, err := web.Alone("/shop", web.Config{})
 	require.NoError(t, err)
-	mux := http.NewServeMux()
-	alone.MountAssets(mux, "/shop")
-	mux.HandleFunc("/shop/", alone.NotFound)
-	body := text(t, get(mux, "/shop/nowhere"))
+	h := alone.Protect(http.HandlerFunc(alone.NotFound))
+	body := text(t, get(h, "/shop/nowhere"))
 	links := regexp.MustCompile(`(?:src|href)="(/[^"]+\.(?:css|js|svg))"`).FindAllStringSubmatch(body, -1)
 	require.GreaterOrEqual(t, len(links), 6)
 	for _, link := range links {
-		assert.Equal(t, http.StatusOK, get(mux, link[1]).StatusCode, link[1])
+		assert.Equal(t, http.StatusOK, get(h, link[1]).StatusCode, link[1])
 	}
-	shared, other := newSite(t, web.Config{}), http.NewServeMux()
-	shared.MountAssets(other, "/shop")
-	assert.Equal(t, http.StatusNotFound, get(other, "/static/").StatusCode, "the root package serves those of its site")
+	shared := newSite(t, web.Config{})
+	_, sheet, _ := strings.Cut(body, `href="/shop/static/app/app`)
+	sheet = "/static/app/app" + sheet[:strings.Index(sheet, `"`)]
+	assert.Equal(t, http.StatusOK, get(shared.Assets(), sheet).StatusCode)
+	assert.Equal(t, http.StatusNotFound, get(shared.Protect(http.HandlerFunc(shared.NotFound)), sheet).StatusCode, "the root package serves those of its site")
 }
 
 func TestAssets_AreWhatTheirMakersPublished(t *testing.T) {
