@@ -14,7 +14,7 @@ import (
 
 // developmentSecret is what development seals with: known to everybody, so that mails survive a restart without any
 // set-up. Production does not start with it.
-const developmentSecret = "development-only-and-known-to-all" //nolint:gosec // that is the point
+const developmentSecret = "development-only-and-known-to-all"
 
 // complete fills in the defaults; the error tells all faults by the field's name and the variable that sets it.
 func (c Config) complete() (Config, error) {

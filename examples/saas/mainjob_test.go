@@ -233,6 +233,7 @@ func TestRun_RefusesWhatCannotWork(t *testing.T) {
 		{"production over http", "must be https", map[string]string{"QUICKSCALE_ENV": "production", "QUICKSCALE_BASE_URL": "http://x.example", "QUICKSCALE_DATABASE_URL": sqlite(t)}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			err := run(t.Context(), func(name string) string { return c.env[name] }, &strings.Builder{})
 			require.ErrorContains(t, err, c.want)
 		})

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/quickscale/quickscale/internal/dbtest"
@@ -125,9 +124,9 @@ func (p *process) stop() {
 	require.NoError(p.t, p.cmd.Process.Signal(syscall.SIGTERM))
 	select {
 	case err := <-p.done:
-		assert.NoError(p.t, err, "the example ends well on SIGTERM")
+		require.NoError(p.t, err, "the example ends well on SIGTERM")
 	case <-time.After(time.Minute):
-		assert.NoError(p.t, p.cmd.Process.Kill())
+		require.NoError(p.t, p.cmd.Process.Kill())
 		p.t.Error("the example did not stop in a minute")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/stripe/stripe-go/v76"
+	"github.com/stripe/stripe-go/v76/client"
 
 	"github.com/quickscale/quickscale"
 	"github.com/quickscale/quickscale/auth"
@@ -16,14 +17,16 @@ import (
 const (
 	userEmail    = "user@example.com"
 	adminEmail   = "admin@example.com"
-	seedPassword = "quickscale-dev"
+	seedPassword = "quickscale-dev" //nolint:gosec // printed at the start, and for development only
 )
 
-// packs are what the double sells.
-var packs = []struct {
+// pack is a product of the double.
+type pack struct {
 	key, name, description, credits string
 	cents                           int64
-}{
+}
+
+var packs = []pack{
 	{"starter", "Starter", "A first taste: enough for two hundred word counts.", "100", 1000},
 	{"studio", "Studio", "For regular work, at three quarters of the price.", "1000", 7500},
 }
@@ -46,19 +49,27 @@ func seed(ctx context.Context, app *quickscale.App, env quickscale.Environment) 
 		return nil // products of a real Stripe account are its owner's
 	}
 	for _, p := range packs {
-		product := &stripe.ProductParams{Name: &p.name, Description: &p.description, Metadata: map[string]string{"credits": p.credits}}
-		product.Context = ctx
-		product.SetIdempotencyKey("seed-product-" + p.key)
-		made, err := app.Stripe().Products.New(product)
-		if err != nil {
-			return fmt.Errorf("seed the product %s: %w", p.name, err)
-		}
-		price := &stripe.PriceParams{Product: &made.ID, Currency: stripe.String(string(stripe.CurrencyUSD)), UnitAmount: &p.cents}
-		price.Context = ctx
-		price.SetIdempotencyKey("seed-price-" + p.key)
-		if _, err := app.Stripe().Prices.New(price); err != nil {
-			return fmt.Errorf("seed the price of %s: %w", p.name, err)
+		if err := p.create(ctx, app.Stripe()); err != nil {
+			return err
 		}
 	}
 	return app.Billing.SyncCatalogue(ctx)
+}
+
+// create makes the product and its price. The keys make a repetition find what is there.
+func (p pack) create(ctx context.Context, api *client.API) error {
+	product := &stripe.ProductParams{Name: &p.name, Description: &p.description, Metadata: map[string]string{"credits": p.credits}}
+	product.Context = ctx
+	product.SetIdempotencyKey("seed-product-" + p.key)
+	made, err := api.Products.New(product)
+	if err != nil {
+		return fmt.Errorf("seed the product %s: %w", p.name, err)
+	}
+	price := &stripe.PriceParams{Product: &made.ID, Currency: stripe.String(string(stripe.CurrencyUSD)), UnitAmount: &p.cents}
+	price.Context = ctx
+	price.SetIdempotencyKey("seed-price-" + p.key)
+	if _, err := api.Prices.New(price); err != nil {
+		return fmt.Errorf("seed the price of %s: %w", p.name, err)
+	}
+	return nil
 }
