@@ -75,7 +75,7 @@ func TestDocs_GoSnippetsCompile(t *testing.T) {
 	require.NoError(t, err)
 	replace := filepath.Join(dir, "overlay.json")
 	require.NoError(t, os.WriteFile(replace, content, 0o600))
-	out, err := exec.CommandContext(t.Context(), "go", append([]string{"build", "-overlay", replace}, targets...)...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "go", append([]string{"build", "-o", os.DevNull, "-overlay", replace}, targets...)...).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }
 
