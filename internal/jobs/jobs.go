@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -56,7 +57,10 @@ type Engine struct {
 	workers *river.Workers
 	tasks   *tasks
 	logger  *slog.Logger
+
+	mu      sync.Mutex // keeps a Stop from overtaking the Start that it follows
 	started bool
+	end     context.CancelFunc
 }
 
 // New makes an engine that can insert; it works no job before Start.
@@ -143,21 +147,51 @@ func (e *Engine) migrator() (*rivermigrate.Migrator[*sql.Tx], error) {
 	return m, nil
 }
 
-// Start works jobs until Stop. ctx ends nothing but the start itself.
+// Start works jobs until Stop. ctx ends nothing but the start itself. Starting an engine that runs does nothing.
 func (e *Engine) Start(ctx context.Context) error {
-	if err := e.client.Start(context.WithoutCancel(ctx)); err != nil {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.started {
+		return nil
+	}
+	// River lives as long as its context does, so that ends with ctx while the start lasts only.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	release := context.AfterFunc(ctx, end)
+	err := e.client.Start(life)
+	if !release() {
+		end()
+		<-e.client.Stopped()
+		return fmt.Errorf("jobs: start: %w", errors.Join(ctx.Err(), err))
+	}
+	if err != nil {
+		end()
 		return fmt.Errorf("jobs: start: %w", err)
 	}
-	e.started = true
+	e.started, e.end = true, end
 	return nil
 }
 
 // Stop takes no new jobs and waits for those that run; when ctx ends first they are cancelled, and River runs them
-// again later. Stopping an engine that was not started does nothing.
+// again later. Stopping an engine that does not run does nothing.
 func (e *Engine) Stop(ctx context.Context) error {
-	if !e.started {
+	e.mu.Lock()
+	started := e.started
+	e.mu.Unlock()
+	if !started {
 		return nil
 	}
+	// Not under the lock: a second Stop with less patience cuts the first one short.
+	if err := e.stop(ctx); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.started = false
+	e.end()
+	return nil
+}
+
+func (e *Engine) stop(ctx context.Context) error {
 	err := e.client.Stop(ctx)
 	if err == nil {
 		return nil
