@@ -35,7 +35,8 @@ type account struct {
 	ErasedAt     *database.Time `db:"erased_at"`
 
 	now   time.Time // of this change: not before the last entry
-	dirty bool
+	dirty bool      // something has changed,
+	more  bool      // and not only what touchAccounts writes
 	// head is the lot of HeadLot; nil when there is none. What is free in it is not in the four columns of sources.
 	head *lot
 	// lots are those that the change has seen, in the order of use; those up to bound are all that are open.
@@ -52,14 +53,19 @@ var (
 	updateAccounts = newBulk("qs_credit_accounts", 1, `id text, available bigint, held bigint, debt bigint, head_lot uuid, head_source text, head_free bigint,
 		subscription bigint, purchase bigint, admin bigint, bonus bigint, next_change_at timestamptz, last_seq bigint, last_at timestamptz, frozen text,
 		low_at bigint, low boolean, day_limit bigint, month_limit bigint, spent_on text, spent_day bigint, spent_month bigint, erased_at timestamptz`)
+	// touchAccounts is updateAccounts for those where only the commonest columns have changed.
+	touchAccounts = newBulk("qs_credit_accounts", 1, `id text, available bigint, held bigint, head_free bigint, next_change_at timestamptz, last_seq bigint,
+		last_at timestamptz`)
 	insertAccounts = database.Query{
 		Postgres: `INSERT INTO qs_credit_accounts (id, last_at, created_at)
 			SELECT u, ?, ? FROM unnest(?::text[]) AS u ORDER BY u ON CONFLICT (id) DO NOTHING`,
 		SQLite: `INSERT INTO qs_credit_accounts (id, last_at, created_at) SELECT value, ?, ? FROM json_each(?) WHERE true ON CONFLICT (id) DO NOTHING`,
 	}
+	// The rows are locked in the order of the list. Each is looked up by its key, whatever the statistics say.
 	lockAccounts = database.Query{
-		Postgres: `SELECT ` + accountColumns + ` FROM qs_credit_accounts WHERE id = ANY(?::text[]) ORDER BY id FOR UPDATE`,
-		SQLite:   `SELECT ` + accountColumns + ` FROM qs_credit_accounts WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id`,
+		Postgres: `SELECT a.* FROM unnest(?::text[]) AS u(id)
+			CROSS JOIN LATERAL (SELECT ` + accountColumns + ` FROM qs_credit_accounts WHERE id = u.id FOR UPDATE) AS a`,
+		SQLite: `SELECT ` + accountColumns + ` FROM qs_credit_accounts WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id`,
 	}
 )
 
@@ -73,6 +79,10 @@ func (a *account) values() []any {
 	}
 	return []any{a.ID, a.Available, a.Held, a.Debt, head, string(source), free, a.Subscription, a.Purchase, a.Admin, a.Bonus, a.NextChangeAt, a.LastSeq,
 		a.LastAt, a.Frozen, a.LowAt, a.Low, a.DayLimit, a.MonthLimit, a.SpentOn, a.SpentDay, a.SpentMonth, a.ErasedAt}
+}
+
+func (a *account) fewValues() []any {
+	return []any{a.ID, a.Available, a.Held, a.headFree(), a.NextChangeAt, a.LastSeq, a.LastAt}
 }
 
 // begin prepares a row that was just read.

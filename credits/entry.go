@@ -91,7 +91,8 @@ var (
 	insertAllocations = newBulk("qs_credit_allocations", 0, `entry_id uuid, lot_id uuid, amount bigint`)
 	// entriesByKey finds entries by pairs of account and idempotency key.
 	entriesByKey = database.Query{
-		Postgres: `SELECT ` + entryColumns + ` FROM qs_credit_entries WHERE (account_id, idempotency_key) IN (SELECT * FROM unnest(?::text[], ?::text[]))`,
+		Postgres: `SELECT e.* FROM unnest(?::text[], ?::text[]) AS u(account_id, key) CROSS JOIN LATERAL (SELECT ` + entryColumns + `
+			FROM qs_credit_entries WHERE account_id = u.account_id AND idempotency_key = u.key LIMIT 1) AS e`,
 		SQLite: `SELECT ` + entryColumns + ` FROM qs_credit_entries WHERE (account_id, idempotency_key) IN
 			(SELECT a.value, k.value FROM json_each(?) AS a JOIN json_each(?) AS k ON k.key = a.key)`,
 	}

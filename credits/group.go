@@ -37,6 +37,13 @@ type call struct {
 	ctx  context.Context //nolint:containedctx // it belongs to the call, and ends its waiting
 	err  error
 	done chan struct{}
+	// finished is of the group that has the call.
+	finished bool
+}
+
+func (c *call) finish(err error) {
+	c.err, c.finished = err, true
+	close(c.done)
 }
 
 // group does an operation together with others of its lane. by is a byte of the account.
@@ -87,8 +94,8 @@ func (a *lane) next() {
 func (l *Ledger) together(calls []*call) {
 	live := calls[:0]
 	for _, c := range calls {
-		if c.err = c.ctx.Err(); c.err != nil {
-			close(c.done) // it left while it waited, and has not happened
+		if err := c.ctx.Err(); err != nil {
+			c.finish(err) // it left while it waited, and has not happened
 		} else {
 			live = append(live, c)
 		}
@@ -99,24 +106,34 @@ func (l *Ledger) together(calls []*call) {
 	// The group goes on when one of its callers leaves.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(live[0].ctx), groupTimeout)
 	defer cancel()
-	if len(live) == 1 {
-		live[0].err = l.single(ctx, live[0].op)
-		close(live[0].done)
+	if len(live) > 1 {
+		live = l.many(ctx, live)
+	}
+	if len(live) > 1 {
+		l.rest(ctx, live)
 		return
 	}
+	for _, c := range live {
+		c.finish(l.single(ctx, c.op))
+	}
+}
+
+// rest does operations in one transaction.
+func (l *Ledger) rest(ctx context.Context, calls []*call) {
+	refusals := make([]error, len(calls))
 	committing := false
 	err := l.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		committing = false
 		w := l.newWork(tx)
-		ops := make([]op, len(live))
-		for i, c := range live {
+		ops := make([]op, len(calls))
+		for i, c := range calls {
 			ops[i] = c.op
 		}
 		if err := w.load(ctx, ops...); err != nil {
 			return err
 		}
-		for _, c := range live {
-			if c.err = c.op.apply(ctx, w); w.broken != nil {
+		for i, o := range ops {
+			if refusals[i] = o.apply(ctx, w); w.broken != nil {
 				return w.broken
 			}
 		}
@@ -126,14 +143,15 @@ func (l *Ledger) together(calls []*call) {
 		committing = true
 		return nil
 	})
-	for _, c := range live {
+	for i, c := range calls {
 		switch {
-		case err != nil && committing:
-			c.err = err
-		case err != nil:
-			c.err = l.single(ctx, c.op)
+		case err == nil:
+			c.finish(refusals[i])
+		case committing:
+			c.finish(err)
+		default:
+			c.finish(l.single(ctx, c.op))
 		}
-		close(c.done)
 	}
 }
 

@@ -106,16 +106,16 @@ var (
 	insertHoldLots = newBulk("qs_credit_hold_lots", 0, `hold_id uuid, lot_id uuid, amount bigint`)
 	updateHoldLots = newBulk("qs_credit_hold_lots", 2, `hold_id uuid, lot_id uuid, amount bigint`)
 	holdersByID    = database.Query{
-		Postgres: `SELECT id, account_id FROM qs_credit_holds WHERE id = ANY(?::uuid[])`,
+		Postgres: `SELECT h.* FROM unnest(?::uuid[]) AS u(id) CROSS JOIN LATERAL (SELECT id, account_id FROM qs_credit_holds WHERE id = u.id LIMIT 1) AS h`,
 		SQLite:   `SELECT id, account_id FROM qs_credit_holds WHERE id IN (SELECT value FROM json_each(?))`,
 	}
 	holdsByID = database.Query{
-		Postgres: `SELECT ` + holdColumns + fromHolds + `WHERE h.id = ANY(?::uuid[])`,
+		Postgres: `SELECT h.* FROM unnest(?::uuid[]) AS u(id) CROSS JOIN LATERAL (SELECT ` + holdColumns + fromHolds + `WHERE h.id = u.id LIMIT 1) AS h`,
 		SQLite:   `SELECT ` + holdColumns + fromHolds + `WHERE h.id IN (SELECT value FROM json_each(?))`,
 	}
 	holdsByKey = database.Query{
-		Postgres: `SELECT ` + holdColumns + fromHolds + `WHERE (h.account_id, h.idempotency_key) IN (SELECT * FROM unnest(?::text[], ?::text[]))
-			AND h.status IN ('open', 'settled')`,
+		Postgres: `SELECT h.* FROM unnest(?::text[], ?::text[]) AS u(account_id, key) CROSS JOIN LATERAL (SELECT ` + holdColumns + fromHolds + `
+			WHERE h.account_id = u.account_id AND h.idempotency_key = u.key AND h.status IN ('open', 'settled') LIMIT 1) AS h`,
 		SQLite: `SELECT ` + holdColumns + fromHolds + `WHERE (h.account_id, h.idempotency_key) IN
 			(SELECT a.value, k.value FROM json_each(?) AS a JOIN json_each(?) AS k ON k.key = a.key) AND h.status IN ('open', 'settled')`,
 	}
@@ -407,7 +407,9 @@ func (w *work) settle(ctx context.Context, a *account, h *hold, amount Amount, p
 			used = addShare(used, share{m.lot, -m.amount})
 		}
 	}
-	a.Debt += debt
+	if debt > 0 {
+		a.Debt, a.more = a.Debt+debt, true
+	}
 	a.Held -= ofHold
 	h.Remaining -= ofHold
 	a.dirty, h.dirty = true, true

@@ -41,8 +41,7 @@ type Config struct {
 	// Clock tells the time. Nil: time.Now.
 	Clock func() time.Time
 	// Pooled tells that DB goes through a pooler that gives each transaction another session, such as PgBouncer in
-	// transaction mode. Nothing is then kept in a session, so no statement is prepared, and each operation is a
-	// transaction. The driver has to do its part for statements outside of transactions: lib/pq with
+	// transaction mode. Nothing is then kept in a session, so no statement is prepared. The driver has to do its part for statements outside of transactions: lib/pq with
 	// binary_parameters=yes in the URL, pgx with default_query_exec_mode=exec. False: DB goes to the server itself.
 	Pooled bool
 	// Jobs inserts the notifications of low balances and expiring credits, each in the transaction of its cause; see
@@ -66,7 +65,7 @@ type Config struct {
 type Ledger struct {
 	db         *database.DB
 	clock      func() time.Time
-	pooled     bool
+	fast       bool
 	statements *statements
 	reads      *statements
 	lanes      []lane
@@ -97,7 +96,7 @@ func New(cfg Config) (*Ledger, error) {
 		logger = slog.Default()
 	}
 	prepare := db.Dialect() == database.Postgres && !cfg.Pooled
-	l := &Ledger{db: db, clock: cfg.Clock, pooled: cfg.Pooled, statements: newStatements(db.Writer(), prepare, logger),
+	l := &Ledger{db: db, clock: cfg.Clock, fast: db.Dialect() == database.Postgres, statements: newStatements(db.Writer(), prepare, logger),
 		reads: newStatements(db.Reader(), prepare, logger), jobs: cfg.Jobs, lowAt: cfg.LowAt, warnBefore: cfg.WarnBefore,
 		onLow: cfg.OnLow, onExpiring: cfg.OnExpiring, signingKey: cfg.SigningKey}
 	if l.clock == nil {

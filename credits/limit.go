@@ -48,7 +48,7 @@ func (a *account) spend(amount Amount) {
 		return
 	}
 	day, month := a.spent()
-	a.SpentOn = a.now.Format(dayLayout)
+	a.SpentOn, a.more = a.now.Format(dayLayout), true
 	a.SpentDay = saturate(day, amount)
 	a.SpentMonth = saturate(month, amount)
 }
@@ -127,7 +127,7 @@ func (o *limitsOp) needs(n *needs) { n.account(o.account).make = true }
 
 func (o *limitsOp) apply(ctx context.Context, w *work) error {
 	a := w.account(o.account)
-	a.DayLimit, a.MonthLimit, a.LowAt, a.dirty = o.limits.PerDay, o.limits.PerMonth, o.limits.LowAt, true
+	a.DayLimit, a.MonthLimit, a.LowAt, a.dirty, a.more = o.limits.PerDay, o.limits.PerMonth, o.limits.LowAt, true, true
 	var err error
 	if a.SpentDay, err = w.usedSince(ctx, a, a.now.Truncate(24*time.Hour)); err != nil {
 		return err
@@ -200,6 +200,6 @@ func (o *freezeOp) needs(n *needs) { n.account(o.account).make = o.reason != "" 
 
 func (o *freezeOp) apply(_ context.Context, w *work) error {
 	a := w.account(o.account)
-	a.Frozen, a.dirty = o.reason, true
+	a.Frozen, a.dirty, a.more = o.reason, true, true
 	return nil
 }

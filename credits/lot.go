@@ -60,7 +60,7 @@ var (
 		SQLite: `SELECT ` + lotColumns + ` FROM qs_credit_lots WHERE account_id = json_extract(?, '$[0]') AND open ORDER BY ` + lotOrder + ` LIMIT ?`,
 	}
 	lotsByID = database.Query{
-		Postgres: `SELECT ` + lotColumns + ` FROM qs_credit_lots WHERE id = ANY(?::uuid[])`,
+		Postgres: `SELECT l.* FROM unnest(?::uuid[]) AS u(id) CROSS JOIN LATERAL (SELECT ` + lotColumns + ` FROM qs_credit_lots WHERE id = u.id LIMIT 1) AS l`,
 		SQLite:   `SELECT ` + lotColumns + ` FROM qs_credit_lots WHERE id IN (SELECT value FROM json_each(?))`,
 	}
 )
@@ -230,7 +230,7 @@ func (w *work) anchor(ctx context.Context, a *account) error {
 		old.dirty = true
 	}
 	*a.rest(x.Source) -= x.Free
-	a.head = x
+	a.head, a.more = x, true
 	return nil
 }
 
@@ -262,7 +262,7 @@ func (w *work) draw(a *account, x *lot, amount Amount) {
 	a.dirty = true
 	if x != a.head {
 		*a.rest(x.Source) -= amount
-		x.dirty = true
+		x.dirty, a.more = true, true
 	}
 }
 
@@ -276,7 +276,7 @@ func (w *work) put(a *account, x *lot, amount Amount) {
 	a.dirty = true
 	if x != a.head {
 		*a.rest(x.Source) += amount
-		x.dirty = true
+		x.dirty, a.more = true, true
 		h := a.head
 		a.adrift = a.adrift || h == nil || h.Free == 0 || !h.known || x.compare(h) < 0
 	}

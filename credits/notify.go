@@ -53,6 +53,7 @@ func (w *work) watch(a *account) {
 	if low && !a.Low {
 		w.low = append(w.low, LowBalance{Account: a.ID, Available: a.Available, LowAt: mark, At: a.now})
 	}
+	a.more = a.more || low != a.Low
 	a.Low = low
 }
 

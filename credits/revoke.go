@@ -130,7 +130,7 @@ func (o *revokeOp) apply(ctx context.Context, w *work) error {
 	}
 	var debt Amount
 	if o.p.IntoDebt {
-		debt = left
+		debt, a.more = left, true
 		if a.Debt, err = a.Debt.Add(debt); err != nil {
 			return w.broke(err)
 		}

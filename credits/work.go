@@ -272,7 +272,7 @@ func (w *work) repay(ctx context.Context, a *account, n note) error {
 	if err != nil {
 		return err
 	}
-	a.Debt -= amount
+	a.Debt, a.more = a.Debt-amount, true
 	for i := range shares {
 		shares[i].amount = -shares[i].amount
 	}
@@ -288,7 +288,7 @@ type section struct {
 
 // flush writes everything.
 func (w *work) flush(ctx context.Context) error {
-	var lots, fresh, holds, changed, shares, changedShares, accounts rows
+	var lots, fresh, holds, changed, shares, changedShares, accounts, touched rows
 	ids := make([]string, 0, len(w.accounts))
 	for id, a := range w.accounts {
 		if !a.dirty {
@@ -302,7 +302,11 @@ func (w *work) flush(ctx context.Context) error {
 	}
 	slices.Sort(ids)
 	for _, id := range ids {
-		accounts.add(w.accounts[id].values()...)
+		if a := w.accounts[id]; a.more {
+			accounts.add(a.values()...)
+		} else {
+			touched.add(a.fewValues()...)
+		}
 	}
 	for _, x := range w.lots {
 		switch {
@@ -330,7 +334,7 @@ func (w *work) flush(ctx context.Context) error {
 	}
 	// In SQLite's order: what others refer to comes first.
 	sections := []section{{insertEntries, &w.entries}, {insertLots, &fresh}, {insertAllocations, &w.allocations}, {updateLots, &lots},
-		{insertHolds, &holds}, {updateHolds, &changed}, {insertHoldLots, &shares}, {updateHoldLots, &changedShares}, {updateAccounts, &accounts}}
+		{insertHolds, &holds}, {updateHolds, &changed}, {insertHoldLots, &shares}, {updateHoldLots, &changedShares}, {updateAccounts, &accounts}, {touchAccounts, &touched}}
 	sections = slices.DeleteFunc(sections, func(s section) bool { return s.rows.n == 0 })
 	if len(sections) == 0 {
 		return nil
