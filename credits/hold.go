@@ -693,7 +693,19 @@ func (w *work) expireHolds(ctx context.Context, a *account) error {
 		if err := w.knowShares(ctx, h); err != nil {
 			return err
 		}
-		w.giveBack(a, h, h.shares, HoldExpired)
+		back := h.shares
+		w.giveBack(a, h, back, HoldExpired)
+		// As it was at that moment: a lot that had expired by then is closed, and one that expired later paid debt first.
+		for _, s := range back {
+			if s.lot.expired(h.ExpiresAt.Time) {
+				if err := w.expireLot(a, s.lot); err != nil {
+					return w.broke(err)
+				}
+			}
+		}
+		if err := w.repay(ctx, a, note{reference: h.Reference, service: h.Service}); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -256,10 +256,7 @@ func (w *work) catchUp(ctx context.Context, a *account) error {
 	if err := w.expireHolds(ctx, a); err != nil {
 		return err
 	}
-	if err := w.expireLots(ctx, a); err != nil {
-		return err
-	}
-	return w.repay(ctx, a, note{})
+	return w.expireLots(ctx, a)
 }
 
 // repay pays debt from what has become available.
