@@ -31,6 +31,8 @@ const (
 	fetchCooldown    = 50 * time.Millisecond
 	// maxRuntime bounds one run of a job that sets no timeout of its own.
 	maxRuntime = time.Minute
+	// rescueAfter is when a job that still counts as running was that of a process that was killed. River would wait an hour.
+	rescueAfter = 5 * maxRuntime
 )
 
 // Config is what [New] takes.
@@ -81,13 +83,14 @@ func New(cfg Config) (*Engine, error) {
 	}
 	var err error
 	e.client, err = river.NewClient(e.driver, &river.Config{
-		Logger:            slog.New(atLeast{slog.LevelWarn, cfg.Logger.Handler()}),
-		Workers:           e.workers,
-		Queues:            map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: cfg.MaxWorkers}},
-		FetchCooldown:     min(fetchCooldown, cfg.PollInterval),
-		FetchPollInterval: cfg.PollInterval,
-		JobTimeout:        maxRuntime,
-		PollOnly:          true, // LISTEN needs a driver of its own, and not every PostgreSQL-like database has it
+		Logger:               slog.New(atLeast{slog.LevelWarn, cfg.Logger.Handler()}),
+		Workers:              e.workers,
+		Queues:               map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: cfg.MaxWorkers}},
+		FetchCooldown:        min(fetchCooldown, cfg.PollInterval),
+		FetchPollInterval:    cfg.PollInterval,
+		JobTimeout:           maxRuntime,
+		RescueStuckJobsAfter: rescueAfter,
+		PollOnly:             true, // LISTEN needs a driver of its own, and not every PostgreSQL-like database has it
 	})
 	if err != nil {
 		return nil, fmt.Errorf("jobs: %w", err)
