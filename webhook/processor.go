@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -136,12 +137,16 @@ func (p *Processor) Migrate(ctx context.Context) error {
 	return database.Migrate(ctx, p.db, Migrations())
 }
 
-// AddWorkers adds the worker that processes events. Call it before the River client starts.
+// AddWorkers adds the worker that processes events. Call it before the River client starts, and also in processes that
+// only receive, since River takes jobs of kinds only that it knows.
 func (p *Processor) AddWorkers(workers *river.Workers) error {
 	if err := river.AddWorkerSafely(workers, &worker{p: p}); err != nil {
 		return fmt.Errorf("webhook: %w", err)
 	}
 	return nil
 }
+
+// Types are the event types that functions are registered for, sorted: what an endpoint at Stripe has to be enabled for.
+func (p *Processor) Types() []string { return slices.Sorted(maps.Keys(p.handlers)) }
 
 func (p *Processor) now() time.Time { return database.Canonical(p.cfg.Clock()) }

@@ -55,7 +55,7 @@ type inbox struct {
 	log    *bytes.Buffer
 }
 
-func newInbox(t *testing.T, db *database.DB, change func(*webhook.Config)) *inbox {
+func newInbox(t testing.TB, db *database.DB, change func(*webhook.Config)) *inbox {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	engine, err := jobs.New(jobs.Config{DB: db, PollInterval: 10 * time.Millisecond, Logger: quiet})
