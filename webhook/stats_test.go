@@ -313,15 +313,18 @@ func TestMetrics_ReceivedRefusedProcessedAndTheBacklog(t *testing.T) {
 		in.waitFor(t, "evt_1", webhook.StatusDone)
 		in.waitFor(t, "evt_2", webhook.StatusDead)
 		in.waitFor(t, "evt_4", webhook.StatusIgnored)
-		require.Eventually(t, func() bool { return collect(t, reader)["failed retry "+kind] == 1 }, 10*time.Second, 10*time.Millisecond)
-		got := collect(t, reader)
-		for name, want := range map[string]float64{
-			"received stored " + kind: 3, "received repeated " + kind: 1, "received stored some.other": 1, "receive.duration": 5, "process.duration": 4,
-			"processed done " + kind: 1, "processed dead " + kind: 1, "processed ignored some.other": 1, "failed permanent " + kind: 1, "lag": 1, "waiting": 1, "dead": 1,
-		} {
-			assert.InDelta(t, want, got[name], 0, name)
-		}
-		assert.Positive(t, got["waiting.oldest"])
+		// An event is counted right after it was marked.
+		require.EventuallyWithT(t, func(ct *assert.CollectT) {
+			got := collect(t, reader)
+			for name, want := range map[string]float64{
+				"received stored " + kind: 3, "received repeated " + kind: 1, "received stored some.other": 1, "receive.duration": 5, "process.duration": 4,
+				"processed done " + kind: 1, "processed dead " + kind: 1, "processed ignored some.other": 1, "failed permanent " + kind: 1,
+				"failed retry " + kind: 1, "lag": 1, "waiting": 1, "dead": 1,
+			} {
+				assert.InDelta(ct, want, got[name], 0, name)
+			}
+			assert.Positive(ct, got["waiting.oldest"])
+		}, 10*time.Second, 10*time.Millisecond)
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,7 +29,13 @@ import (
 	"github.com/quickscale/quickscale/webhook"
 )
 
-func TestMain(m *testing.M) { dbtest.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(crashPoint) != "" {
+		crash() // this is a copy of the test binary that is to be killed
+		return
+	}
+	dbtest.Main(m)
+}
 
 const secret = "whsec_test"
 
