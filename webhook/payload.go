@@ -74,6 +74,8 @@ var (
 	// stripeID is an id that Stripe made: a known prefix, perhaps with the mode, and letters and digits.
 	stripeID = regexp.MustCompile(`^(acct|ba|bps|card|ch|cn|cs|cus|di|dp|du|evt|fee|fr|ii|il|in|ip|ipi|li|mandate|pi|plan|pm|po|price|prod|promo|py|pyr|qt|re|req|seti|` +
 		`si|src|sub|sub_sched|tr|tu|txn|txi|txr|we)_((test|live)_)?[A-Za-z0-9]+$`)
+	// word is what Stripe's vocabulary consists of; a name or an address has capitals, spaces or an @.
+	word = regexp.MustCompile(`^[a-z0-9_.-]+$`)
 	// words are the keys whose texts are Stripe's vocabulary.
 	words = map[string]bool{
 		"object": true, "type": true, "api_version": true, "currency": true, "status": true, "mode": true, "payment_status": true,
@@ -125,5 +127,5 @@ func harmless(path []string, text string) bool {
 	}
 	key := path[len(path)-1]
 	// An id that a person chose, such as a coupon's, is a name.
-	return words[key]
+	return words[key] && word.MatchString(text)
 }
