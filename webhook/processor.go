@@ -16,12 +16,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/rivertype"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/quickscale/quickscale/internal/database"
 )
@@ -42,7 +43,7 @@ const (
 
 // Jobs inserts jobs; a River client over database/sql (*river.Client[*sql.Tx]) is one.
 type Jobs interface {
-	InsertTx(ctx context.Context, tx *sql.Tx, args river.JobArgs, opts *river.InsertOpts) (*rivertype.JobInsertResult, error)
+	InsertManyFastTx(ctx context.Context, tx *sql.Tx, params []river.InsertManyParams) (int, error)
 }
 
 // Config is what [New] takes.
@@ -60,10 +61,20 @@ type Config struct {
 	Livemode bool
 	// Tolerance is how far an event's timestamp may be from our clock, both ways. 0: 5 minutes, as Stripe advises.
 	Tolerance time.Duration
-	// MaxAttempts is how often an event is tried before it is dead. 0: 15, which River's backoff spreads over two days.
+	// Accounts tells whether a connected account (acct_…) is ours, for an endpoint that listens to connected accounts. Its
+	// error answers 503, so that Stripe comes again. Nil: events of connected accounts are refused, since who connects an
+	// account decides what its objects say.
+	Accounts func(ctx context.Context, account string) (bool, error)
+	// MaxAttempts is how often an event is tried before it is dead. 0: 15, which the default Backoff spreads over three days.
 	MaxAttempts int
-	// OnDead is called when an event is given up; nil: it is only logged.
+	// Backoff is the pause after the given failed try, 1 being the first. Nil: [DefaultBackoff].
+	Backoff func(attempt int) time.Duration
+	// OnDead is the alert: it is called after an event was given up, in the process that did so. A process that dies in
+	// that moment calls nobody; [Processor.Backlog] and the metric quickscale.webhook.dead tell all the same. Nil: it is
+	// only logged.
 	OnDead func(ctx context.Context, ev Record, cause error)
+	// Metrics gets the measurements quickscale.webhook.…. Nil: OpenTelemetry's global provider.
+	Metrics metric.MeterProvider
 	// Clock tells the time. Nil: time.Now.
 	Clock func() time.Time
 	// Logger gets refusals and failures, never payloads. Nil: slog.Default.
@@ -76,6 +87,9 @@ type Processor struct {
 	cfg      Config
 	db       *database.DB
 	handlers map[string][]handler
+	gate     gate
+	intake   *intake
+	metrics  *metrics
 }
 
 // New checks cfg.
@@ -107,7 +121,15 @@ func New(cfg Config) (*Processor, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	return &Processor{cfg: cfg, db: db, handlers: map[string][]handler{}}, nil
+	if cfg.Backoff == nil {
+		cfg.Backoff = DefaultBackoff
+	}
+	p := &Processor{cfg: cfg, db: db, handlers: map[string][]handler{}, gate: gate{inside: map[string]struct{}{}}}
+	p.intake = newIntake(p)
+	if p.metrics, err = newMetrics(cfg.Metrics, p); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // Migrate makes the inbox's tables or brings them up to date. River's own are the host's to migrate.
@@ -115,12 +137,16 @@ func (p *Processor) Migrate(ctx context.Context) error {
 	return database.Migrate(ctx, p.db, Migrations())
 }
 
-// AddWorkers adds the worker that processes events. Call it before the River client starts.
+// AddWorkers adds the worker that processes events. Call it before the River client starts, and also in processes that
+// only receive, since River takes jobs of kinds only that it knows.
 func (p *Processor) AddWorkers(workers *river.Workers) error {
 	if err := river.AddWorkerSafely(workers, &worker{p: p}); err != nil {
 		return fmt.Errorf("webhook: %w", err)
 	}
 	return nil
 }
+
+// Types are the event types that functions are registered for, sorted: what an endpoint at Stripe has to be enabled for.
+func (p *Processor) Types() []string { return slices.Sorted(maps.Keys(p.handlers)) }
 
 func (p *Processor) now() time.Time { return database.Canonical(p.cfg.Clock()) }
