@@ -62,6 +62,10 @@ func (noJobs) InsertTx(context.Context, *sql.Tx, river.JobArgs, *river.InsertOpt
 	return &rivertype.JobInsertResult{}, nil
 }
 
+func (noJobs) InsertManyFastTx(_ context.Context, _ *sql.Tx, params []river.InsertManyParams) (int, error) {
+	return len(params), nil
+}
+
 // till has payments that no Stripe was needed for.
 type till []billing.Payment
 

@@ -6,13 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/user"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,15 +22,11 @@ import (
 	"github.com/quickscale/quickscale/webhook"
 )
 
-// The variables that the commands read.
-const (
-	envDatabase  = "QUICKSCALE_DATABASE_URL"
-	envStripeKey = "STRIPE_SECRET_KEY"
-)
+const envStripeKey = "STRIPE_SECRET_KEY"
 
 func newWebhook() *cobra.Command {
 	cmd := group("webhook", "Stripe's events: look at them, try them again, measure them")
-	cmd.PersistentFlags().Bool("json", false, "print JSON")
+	addJSON(cmd)
 	cmd.AddCommand(webhookList(), webhookShow(),
 		webhookAct(webhook.VerbRetry, "Try dead events again, at once and with all tries ahead", (*webhook.Processor).Retry),
 		webhookAct(webhook.VerbSkip, "End dead or waiting events without an effect", (*webhook.Processor).Skip),
@@ -41,66 +35,28 @@ func newWebhook() *cobra.Command {
 }
 
 // withInbox opens the inbox for a command.
-func withInbox(cmd *cobra.Command, fn func(ctx context.Context, p *webhook.Processor, out output) error) (err error) {
-	given := os.Getenv(envDatabase)
-	if given == "" {
-		return usageError{errors.New(envDatabase + " is not set; it names the database, such as sqlite:quickscale.db or postgres://user@host/name")}
-	}
-	ctx := cmd.Context()
-	db, err := database.Open(ctx, given)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	logger := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	engine, err := jobs.New(jobs.Config{DB: db, Logger: logger})
-	if err != nil {
-		return err
-	}
-	key := os.Getenv(envStripeKey)
-	p, err := webhook.New(webhook.Config{
-		DB: db.Writer(), ReadDB: db.Reader(), Jobs: engine.Client(), Logger: logger,
-		// This process receives nothing; a secret that nobody knows keeps it so.
-		Secrets:  []string{"whsec_" + rand.Text()},
-		Livemode: strings.HasPrefix(key, "sk_live_") || strings.HasPrefix(key, "rk_live_"),
+func withInbox(cmd *cobra.Command, fn func(ctx context.Context, p *webhook.Processor, out output) error) error {
+	return withDatabase(cmd, func(ctx context.Context, db *database.DB, out output) error {
+		logger := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+		engine, err := jobs.New(jobs.Config{DB: db, Logger: logger})
+		if err != nil {
+			return err
+		}
+		key := os.Getenv(envStripeKey)
+		p, err := webhook.New(webhook.Config{
+			DB: db.Writer(), ReadDB: db.Reader(), Jobs: engine.Client(), Logger: logger,
+			// This process receives nothing; a secret that nobody knows keeps it so.
+			Secrets:  []string{"whsec_" + rand.Text()},
+			Livemode: strings.HasPrefix(key, "sk_live_") || strings.HasPrefix(key, "rk_live_"),
+		})
+		if err != nil {
+			return err
+		}
+		if err := p.AddWorkers(engine.Workers()); err != nil { // River inserts jobs of known kinds only; none is worked here
+			return err
+		}
+		return fn(ctx, p, out)
 	})
-	if err != nil {
-		return err
-	}
-	if err := p.AddWorkers(engine.Workers()); err != nil { // River inserts jobs of known kinds only; none is worked here
-		return err
-	}
-	asJSON, err := cmd.Flags().GetBool("json")
-	if err != nil {
-		return err
-	}
-	return fn(ctx, p, output{cmd.OutOrStdout(), asJSON})
-}
-
-// output prints a result as JSON or as text.
-type output struct {
-	w    io.Writer
-	json bool
-}
-
-func (o output) print(value any, text func(t table)) error {
-	if o.json {
-		encoder := json.NewEncoder(o.w)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(value)
-	}
-	t := table{tabwriter.NewWriter(o.w, 0, 4, 2, ' ', 0)}
-	text(t)
-	return t.Flush()
-}
-
-// table is text in columns, which tabs end.
-type table struct{ *tabwriter.Writer }
-
-// linef adds a line. What goes wrong is told when the table is flushed.
-func (t table) linef(format string, args ...any) {
-	_, _ = fmt.Fprintf(t, format+"\n", args...)
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -24,6 +24,7 @@ import (
 	stripewebhook "github.com/stripe/stripe-go/v76/webhook"
 
 	"github.com/quickscale/quickscale/billing/stripetest"
+	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/internal/database"
 	"github.com/quickscale/quickscale/internal/dbtest"
 	"github.com/quickscale/quickscale/internal/jobs"
@@ -37,7 +38,7 @@ var schema = dbtest.Schema{Name: "cli", Migrate: func(ctx context.Context, db *d
 	if err != nil {
 		return err
 	}
-	return errors.Join(e.Migrate(ctx), database.Migrate(ctx, db, webhook.Migrations()))
+	return errors.Join(e.Migrate(ctx), database.Migrate(ctx, db, credits.Migrations(), webhook.Migrations()))
 }}
 
 var binaryDir string
