@@ -35,7 +35,7 @@ func TestLedgerVerify_TellsWhatDoesNotAddUp(t *testing.T) {
 			require.Zero(t, code, problems)
 			assert.Contains(t, out, "3 accounts and 1 seals checked, 0 discrepancies")
 
-			_, err = db.Writer().ExecContext(t.Context(), db.Rebind("UPDATE qs_credit_accounts SET available = available + 1 WHERE id = ?"), "a1")
+			_, err = db.Writer().ExecContext(t.Context(), db.Rebind("UPDATE qs_credit_accounts SET available = available + 1, head_free = head_free + 1 WHERE id = ?"), "a1")
 			require.NoError(t, err)
 			code, out, problems = c.run("ledger", "verify", "--json")
 			assert.Equal(t, 1, code)
