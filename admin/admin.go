@@ -58,6 +58,12 @@ type Ledger interface {
 	History(ctx context.Context, p credits.HistoryParams) (entries []credits.Entry, more bool, err error)
 }
 
+// Verifier recomputes the ledger in batches; *credits.Ledger is one.
+type Verifier interface {
+	Verify(ctx context.Context, p credits.VerifyParams) (credits.VerifyReport, error)
+	VerifySeals(ctx context.Context, after int64, limit int) (credits.SealsReport, error)
+}
+
 // Payments is where payments are looked up; *billing.Billing is one.
 type Payments interface {
 	Payments(ctx context.Context, p billing.PaymentsParams) (payments []billing.Payment, more bool, err error)
@@ -77,9 +83,10 @@ type Config struct {
 	ReadDB *sqlx.DB
 	// Staff tells which member of staff a request is from; false for everybody else. Required.
 	Staff func(r *http.Request) (Staff, bool)
-	// Users, Ledger, Payments and Events are what the sections show. Nil: the section is absent.
+	// Users, Ledger, Verifier, Payments and Events are what the sections show. Nil: the section is absent.
 	Users    Users
 	Ledger   Ledger
+	Verifier Verifier
 	Payments Payments
 	Events   Events
 	// Path is where the host mounts the handler. Empty: /admin.

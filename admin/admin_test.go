@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -92,7 +93,7 @@ func newOffice(t *testing.T, db *database.DB, change ...func(*admin.Config)) *of
 	o.inbox, err = webhook.New(webhook.Config{DB: db.Writer(), ReadDB: db.Reader(), Jobs: noJobs{}, Secrets: []string{secret}, Logger: quiet})
 	require.NoError(t, err)
 	cfg := admin.Config{
-		DB: db.Writer(), ReadDB: db.Reader(), Users: o.users, Ledger: o.ledger, Payments: till{}, Events: o.inbox, Logger: quiet,
+		DB: db.Writer(), ReadDB: db.Reader(), Users: o.users, Ledger: o.ledger, Verifier: o.ledger, Payments: till{}, Events: o.inbox, Logger: quiet,
 		Staff: func(*http.Request) (admin.Staff, bool) {
 			if o.staff == nil {
 				return admin.Staff{}, false
@@ -160,7 +161,7 @@ func TestAdmin_IsNotThereForOthers(t *testing.T) {
 		u := o.user("grace@example.com", "Grace")
 		o.event("evt_1", "checkout.session.completed")
 		o.staff = nil
-		paths := []string{"/admin/", "/admin/users", "/admin/users/" + u.ID, "/admin/payments", "/admin/webhooks", "/admin/webhooks/evt_1", "/admin/audit", "/admin/nothing"}
+		paths := []string{"/admin/", "/admin/users", "/admin/users/" + u.ID, "/admin/payments", "/admin/webhooks", "/admin/webhooks/evt_1", "/admin/audit", "/admin/ledger", "/admin/nothing"}
 		_, nowhere := o.get("/admin/nothing", "Accept", "application/json")
 		for _, path := range paths {
 			status, body := o.get(path)
@@ -371,11 +372,11 @@ func TestAdmin_SectionsWithoutASourceAreAbsent(t *testing.T) {
 	t.Parallel()
 	db := dbtest.SQLite(t, schema)
 	o := newOffice(t, db, func(c *admin.Config) {
-		c.Users, c.Ledger, c.Payments, c.Events, c.Path = nil, nil, nil, nil, "/back/office"
+		c.Users, c.Ledger, c.Verifier, c.Payments, c.Events, c.Path = nil, nil, nil, nil, nil, "/back/office"
 	})
 	status, body := o.get("/back/office/")
 	assert.Equal(t, http.StatusOK, status)
-	for _, absent := range []string{"users", "payments", "webhooks"} {
+	for _, absent := range []string{"users", "ledger", "payments", "webhooks"} {
 		assert.NotContains(t, body, `href="/back/office/`+absent)
 		status, _ := o.get("/back/office/" + absent)
 		assert.Equal(t, http.StatusNotFound, status, absent)
@@ -410,4 +411,60 @@ func TestAdmin_FailuresAreToldWithoutDetails(t *testing.T) {
 		assert.Equal(t, http.StatusInternalServerError, status)
 		assert.NotContains(t, body, "secret detail")
 	}
+}
+
+// post sends a form as the back office's own page does.
+func (o *office) post(path string, fields url.Values) (int, string) {
+	o.t.Helper()
+	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(fields.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Sec-Fetch-Site", "same-origin")
+	w := httptest.NewRecorder()
+	o.handler.ServeHTTP(w, r)
+	return w.Code, w.Body.String()
+}
+
+func TestLedger_IsVerifiedBatchByBatch(t *testing.T) {
+	run(t, func(t *testing.T, o *office) {
+		for i := range 3 {
+			_, err := o.ledger.Grant(t.Context(), credits.GrantParams{Account: fmt.Sprintf("a%d", i), Amount: 5 * credits.Credit, Source: credits.Purchase, Reason: "Pack"})
+			require.NoError(t, err)
+		}
+		_, err := o.ledger.Seal(t.Context())
+		require.NoError(t, err)
+		// The form carries on until all is through.
+		through := func() (pages string) {
+			fields := url.Values{}
+			for range 10 {
+				status, body := o.post("/admin/ledger/verify", fields)
+				require.Equal(t, http.StatusOK, status, body)
+				pages += body
+				if strings.Contains(body, "that is all") {
+					return pages
+				}
+				fields = url.Values{}
+				for _, m := range regexp.MustCompile(`type="hidden" name="([a-z_]+)" value="([^"]*)"`).FindAllStringSubmatch(body, -1) {
+					fields.Set(m[1], m[2])
+				}
+			}
+			t.Fatal("it does not end")
+			return ""
+		}
+		pages := through()
+		assert.Contains(t, pages, "3 accounts and 1 seals recomputed; that is all.")
+		assert.NotContains(t, pages, "Needs a person")
+
+		_, err = o.db.Writer().ExecContext(t.Context(), "UPDATE qs_credit_accounts SET available = available + 1, head_free = head_free + 1 WHERE id = 'a1'")
+		require.NoError(t, err)
+		pages = through()
+		assert.Contains(t, pages, "Needs a person")
+		assert.Contains(t, pages, "5.000001")
+
+		audited, _, err := o.Audit(t.Context(), admin.AuditParams{Action: admin.ActionLedgerVerify})
+		require.NoError(t, err)
+		assert.Len(t, audited, 4, "two batches each time")
+		o.staff = nil
+		status, _ := o.post("/admin/ledger/verify", url.Values{})
+		assert.Equal(t, http.StatusNotFound, status)
+	})
 }

@@ -24,6 +24,8 @@ const (
 	ActionEventsView   Action = "webhooks_view"
 	ActionEventView    Action = "webhook_view"
 	ActionAuditView    Action = "audit_view"
+	ActionLedgerView   Action = "ledger_view"
+	ActionLedgerVerify Action = "ledger_verify"
 )
 
 // Record is one line of the audit log. Lines are never changed or removed.

@@ -19,6 +19,10 @@ func (a *Admin) Handler() http.Handler {
 		mux.Handle("GET "+at+"/users", a.gate(ActionUserSearch, a.listUsers))
 		mux.Handle("GET "+at+"/users/{id}", a.gate(ActionUserView, a.showUser))
 	}
+	if a.cfg.Verifier != nil {
+		mux.Handle("GET "+at+"/ledger", a.gate(ActionLedgerView, a.showLedger))
+		mux.Handle("POST "+at+"/ledger/verify", a.gate(ActionLedgerVerify, a.verifyLedger))
+	}
 	if a.cfg.Payments != nil {
 		mux.Handle("GET "+at+"/payments", a.gate(ActionPaymentsView, a.listPayments))
 	}
@@ -77,6 +81,7 @@ func (a *Admin) frame(current string) frame {
 	}
 	add(true, sectionOverview, "/")
 	add(a.cfg.Users != nil, sectionUsers, "/users")
+	add(a.cfg.Verifier != nil, sectionLedger, "/ledger")
 	add(a.cfg.Payments != nil, sectionPayments, "/payments")
 	add(a.cfg.Events != nil, sectionEvents, "/webhooks")
 	add(true, sectionAudit, "/audit")
@@ -87,6 +92,7 @@ func (a *Admin) frame(current string) frame {
 const (
 	sectionOverview = "Overview"
 	sectionUsers    = "Users"
+	sectionLedger   = "Ledger"
 	sectionPayments = "Payments"
 	sectionEvents   = "Webhooks"
 	sectionAudit    = "Audit log"
