@@ -36,7 +36,7 @@ func (a *Admin) showLedger(w http.ResponseWriter, r *http.Request) error {
 // through from here, with its progress in sight.
 func (a *Admin) verifyLedger(w http.ResponseWriter, r *http.Request) error {
 	var in struct {
-		After     string `json:"after" trim:"no"`
+		After     string `json:"after"      trim:"no"`
 		Seal      int64  `json:"seal"`
 		SealsOnly bool   `json:"seals_only"`
 		Accounts  int    `json:"accounts"`
