@@ -141,6 +141,7 @@ func TestChangePassword_NeedsTheCurrentOneAndEndsOtherSessions(t *testing.T) {
 			res := b.post("/account/security/password", "current", c.current, "password", c.password)
 			assert.Equal(t, http.StatusUnprocessableEntity, res.StatusCode)
 			assert.Contains(t, res.body, c.field)
+			assert.Contains(t, res.body, `<a href="/account/security" aria-current="page">`, "the page stays where it is in the navigation")
 		}
 		assert.True(t, other.in())
 		_, err := k.ForgottenLink(t)
