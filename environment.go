@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"strings"
 )
 
@@ -32,8 +33,8 @@ type Environment struct {
 //   - QUICKSCALE_SECRET_KEY, QUICKSCALE_SMTP_URL, QUICKSCALE_ADMIN_EMAIL
 //   - STRIPE_SECRET_KEY, STRIPE_WEBHOOK_SECRET: the latter may hold several, separated by commas
 //
-// Development, which has accounts and secrets that everybody knows, listens on a loopback address only, unless
-// QUICKSCALE_ENV says development in so many words. What is missing for production is told by [New].
+// Development, which has accounts and secrets that everybody knows, listens on a loopback address and is reached at
+// one only, unless QUICKSCALE_ENV says development in so many words. What is missing for production is told by [New].
 func FromEnvironment(getenv func(string) string) (Environment, error) {
 	get := func(name, fallback string) string {
 		if v := strings.TrimSpace(getenv(name)); v != "" {
@@ -63,9 +64,10 @@ func FromEnvironment(getenv func(string) string) (Environment, error) {
 	}
 	fallback := ""
 	if e.Config.Mode == Development {
-		if !isLoopback(host) && get("QUICKSCALE_ENV", "") == "" {
-			return Environment{}, errors.New("quickscale: QUICKSCALE_ADDR is open to other machines, and development has accounts with a known password;" +
-				" set QUICKSCALE_ENV=production, or QUICKSCALE_ENV=development if that is what you want")
+		if get("QUICKSCALE_ENV", "") == "" {
+			if err := staysHere(host, get("QUICKSCALE_BASE_URL", "")); err != nil {
+				return Environment{}, err
+			}
 		}
 		if host == "" || net.ParseIP(host).IsUnspecified() {
 			host = "127.0.0.1"
@@ -74,6 +76,19 @@ func FromEnvironment(getenv func(string) string) (Environment, error) {
 	}
 	e.Config.BaseURL = get("QUICKSCALE_BASE_URL", fallback)
 	return e, nil
+}
+
+// staysHere refuses a development that nobody asked for and that others can reach: by its own address, or by a proxy
+// on the same machine.
+func staysHere(host, baseURL string) error {
+	const known = ", and development has accounts with a known password; set QUICKSCALE_ENV=production, or QUICKSCALE_ENV=development if that is what you want"
+	if !isLoopback(host) {
+		return errors.New("quickscale: QUICKSCALE_ADDR is open to other machines" + known)
+	}
+	if u, err := url.Parse(baseURL); baseURL != "" && err == nil && !isLoopback(u.Hostname()) {
+		return errors.New("quickscale: QUICKSCALE_BASE_URL is an address for other machines" + known)
+	}
+	return nil
 }
 
 func isLoopback(host string) bool {

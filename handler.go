@@ -23,7 +23,6 @@ func (a *App) routes() http.Handler {
 	pages.Handle(billingPath+"/", a.Billing.Handler())
 	pages.Handle(creditsPath+"/", a.pages.Handler())
 	pages.Handle(servicesPath+"/", a.Services.Handler())
-	pages.Handle(apiPath+"/", a.Services.APIHandler())
 	pages.Handle(adminPath+"/", a.Admin.Handler())
 	if a.outbox != nil {
 		pages.Handle(outboxPath, a.outbox.Handler())
@@ -33,6 +32,8 @@ func (a *App) routes() http.Handler {
 
 	mux := http.NewServeMux()
 	mux.Handle("/", a.Wrap(pages))
+	// Whoever calls the API reads JSON, also when the wrapping refuses the call.
+	mux.Handle(apiPath+"/", web.JSONOnly(a.Wrap(a.Services.APIHandler())))
 	mux.Handle(a.site.AssetPath(), a.site.Assets())
 	// Stripe is another site, and its body is signed as it is: nothing stands before this handler.
 	mux.Handle(webhookPath, a.Webhooks.Handler())
@@ -61,7 +62,7 @@ func (a *App) Health() http.Handler {
 		}
 		web.JSON(w, http.StatusOK, map[string]string{"status": "ready"})
 	})
-	return mux
+	return a.site.Protect(mux)
 }
 
 var errNotReady = problem.New(problem.CodeUnavailable, "The application cannot serve yet.")

@@ -1,22 +1,37 @@
 package quickscale_test
 
 import (
+	"bytes"
+	"context"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
+	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/stripe/stripe-go/v76"
+	stripewebhook "github.com/stripe/stripe-go/v76/webhook"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/quickscale/quickscale"
+	"github.com/quickscale/quickscale/billing/stripetest"
+	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/internal/database"
 	"github.com/quickscale/quickscale/internal/dbtest"
+	"github.com/quickscale/quickscale/services"
+	"github.com/quickscale/quickscale/webhook"
 )
 
 func TestMain(m *testing.M) { dbtest.Main(m) }
@@ -124,6 +139,11 @@ func TestFromEnvironment_ReadsTheContract(t *testing.T) {
 		_, err = read(map[string]string{"QUICKSCALE_ADDR": addr})
 		require.ErrorContains(t, err, "known password", addr)
 	}
+	_, err = read(map[string]string{"QUICKSCALE_BASE_URL": "https://app.example.com"}) // a proxy on this machine
+	require.ErrorContains(t, err, "known password")
+	e, err = read(map[string]string{"QUICKSCALE_BASE_URL": "http://localhost:3000"})
+	require.NoError(t, err)
+	assert.Equal(t, "http://localhost:3000", e.Config.BaseURL)
 	e, err = read(map[string]string{"QUICKSCALE_ADDR": "0.0.0.0:8080", "QUICKSCALE_ENV": "development"})
 	require.NoError(t, err)
 	assert.Equal(t, "http://127.0.0.1:8080", e.Config.BaseURL)
@@ -184,12 +204,21 @@ func TestHandler_ServesTheContract(t *testing.T) {
 			assert.Equal(t, code, failure.Error.Code, path)
 			assert.NotEmpty(t, failure.Error.Message, path)
 		}
-		// Another site can change nothing.
-		r := httptest.NewRequest(http.MethodPost, "/auth/login", strings.NewReader("email=a@b.c"))
-		r.Header.Set("Sec-Fetch-Site", "cross-site")
-		w := httptest.NewRecorder()
-		app.Handler().ServeHTTP(w, r)
-		assert.Equal(t, http.StatusForbidden, w.Code)
+		// Another site can change nothing, and the API says so in JSON to whoever asks.
+		for path, kind := range map[string]string{"/auth/login": "text/html", "/auth/logout": "text/html", "/account/profile": "text/html", "/billing/checkout": "text/html",
+			"/services/text": "text/html", "/api/v1/services/text": "application/json", "/api/v1/nothing": "application/json", "/admin/": "text/html", "/dev/mail": "text/html", "/nowhere": "text/html"} {
+			r := httptest.NewRequest(http.MethodPost, path, strings.NewReader("email=a@b.c"))
+			r.Header.Set("Sec-Fetch-Site", "cross-site")
+			w := httptest.NewRecorder()
+			app.Handler().ServeHTTP(w, r)
+			assert.Equal(t, http.StatusForbidden, w.Code, path)
+			assert.Contains(t, w.Header().Get("Content-Type"), kind, path)
+		}
+		for _, path := range []string{"/healthz", "/readyz"} {
+			_, _, header := get(t, app.Health(), path)
+			assert.Equal(t, "nosniff", header.Get("X-Content-Type-Options"), path)
+			assert.Equal(t, "no-store", header.Get("Cache-Control"), path)
+		}
 	})
 }
 
@@ -212,4 +241,133 @@ func TestPages_AreTheHostsInTheLayout(t *testing.T) {
 	assert.NotEmpty(t, header.Get("Content-Security-Policy"))
 	_, err = app.Pages(fstest.MapFS{"templates/broken.html": {Data: []byte(`{{define "title"}}`)}})
 	require.ErrorContains(t, err, "broken.html")
+}
+
+// thing is what the test's service takes and gives.
+type thing struct {
+	Text string `json:"text"`
+}
+
+// One account, from all sides at once: services charge it, the host debits it, and webhooks grant to it, each event
+// delivered twice, in two processes. Nothing is lost and nothing comes up from nowhere.
+func TestApp_ServicesDebitsAndWebhooksOnOneAccountConserveTheSum(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, dbtest.Empty, func(t *testing.T, db *database.DB) {
+		const (
+			account          = "ada"
+			rounds           = 15
+			start, gift      = 20 * credits.Credit, 3 * credits.Credit
+			price, taken     = 2 * credits.Credit, credits.Credit
+			granted, perCall = "test.granted", "test-echo"
+		)
+		apps := make([]*quickscale.App, 2)
+		for i := range apps {
+			app := newApp(t, db, func(c *quickscale.Config) { c.JobPoll = 10 * time.Millisecond })
+			if i == 0 {
+				require.NoError(t, app.Migrate(t.Context()))
+			}
+			webhook.On(app.Webhooks, granted, func(ctx context.Context, tx *sqlx.Tx, ev webhook.Event[thing]) error {
+				_, err := app.Credits.GrantTx(ctx, tx, credits.GrantParams{Account: account, Amount: gift, Source: credits.Bonus, Reason: "Event " + ev.ID})
+				return err
+			})
+			require.NoError(t, services.Register(app.Services, services.Func(services.Info{Name: perCall, Title: "Echo"},
+				func(thing) (credits.Amount, error) { return price, nil },
+				func(_ context.Context, _ *services.Call, in thing) (thing, error) {
+					if in.Text == "fail" {
+						return in, errors.New("as asked")
+					}
+					return in, nil
+				})))
+			require.NoError(t, app.Start(t.Context()))
+			t.Cleanup(func() { assert.NoError(t, app.Stop(context.Background())) })
+			apps[i] = app
+		}
+		_, err := apps[0].Credits.Grant(t.Context(), credits.GrantParams{Account: account, Amount: start, Source: credits.Purchase, Reason: "test"})
+		require.NoError(t, err)
+
+		var charged, debited atomic.Int64
+		var host sync.Map // the debits by their entries
+		var group errgroup.Group
+		for n := range rounds {
+			for _, app := range apps {
+				group.Go(func() error { // both processes get each event
+					body := fmt.Appendf(nil, `{"id":"evt_%d","object":"event","type":%q,"api_version":%q,"created":%d,"data":{"object":{"id":"obj_%d"}}}`,
+						n, granted, stripe.APIVersion, time.Now().Unix(), n%3)
+					at := time.Now()
+					r := httptest.NewRequest(http.MethodPost, "/webhooks/stripe", bytes.NewReader(body))
+					signature := hex.EncodeToString(stripewebhook.ComputeSignature(at, body, stripetest.DefaultWebhookSecret))
+					r.Header.Set("Stripe-Signature", fmt.Sprintf("t=%d,v1=%s", at.Unix(), signature))
+					w := httptest.NewRecorder()
+					app.Handler().ServeHTTP(w, r)
+					if w.Code != http.StatusOK {
+						return fmt.Errorf("event %d: %d %s", n, w.Code, w.Body)
+					}
+					return nil
+				})
+				group.Go(func() error {
+					in := thing{"hello"}
+					if n%4 == 3 {
+						in.Text = "fail"
+					}
+					res, err := app.Services.Run(t.Context(), services.RunParams{Account: account, Service: perCall, Input: in})
+					if _, failed := errors.AsType[*services.CallError](err); failed || errors.Is(err, credits.ErrInsufficient) {
+						return nil
+					}
+					charged.Add(int64(res.Charged))
+					return err
+				})
+				group.Go(func() error {
+					// The same key in both processes: one debit.
+					e, err := app.Credits.Debit(t.Context(), credits.DebitParams{Account: account, Amount: taken, Reason: "host", IdempotencyKey: fmt.Sprint("host-", n)})
+					if errors.Is(err, credits.ErrInsufficient) {
+						return nil
+					}
+					if _, told := host.LoadOrStore(e.ID, true); !told {
+						debited.Add(int64(-e.Amount))
+					}
+					return err
+				})
+			}
+		}
+		require.NoError(t, group.Wait())
+		require.Eventually(t, func() bool {
+			waiting, _, err := apps[0].Webhooks.List(t.Context(), webhook.ListParams{Status: webhook.StatusReceived})
+			return err == nil && len(waiting) == 0
+		}, time.Minute, 20*time.Millisecond)
+
+		entries, more, err := apps[0].Credits.History(t.Context(), credits.HistoryParams{Account: account, Limit: credits.MaxPage})
+		require.NoError(t, err)
+		require.False(t, more)
+		var sum, grants credits.Amount
+		for _, e := range entries {
+			sum += e.Amount
+			if e.Kind == credits.KindGrant {
+				grants++
+			}
+		}
+		lots, err := apps[0].Credits.Lots(t.Context(), account)
+		require.NoError(t, err)
+		var inLots credits.Amount
+		for _, l := range lots {
+			inLots += l.Remaining
+		}
+		calls, more, err := apps[1].Services.Usage(t.Context(), services.UsageParams{Account: account, Limit: services.MaxPage})
+		require.NoError(t, err)
+		require.False(t, more)
+		var onCalls credits.Amount
+		for _, c := range calls {
+			assert.NotEqual(t, services.Running, c.Status)
+			onCalls += c.Charged
+		}
+		balance, err := apps[1].Credits.Balance(t.Context(), account)
+		require.NoError(t, err)
+		rest := start + rounds*gift - credits.Amount(charged.Load()+debited.Load())
+		assert.EqualValues(t, 1+rounds, grants, "each event grants once")
+		assert.EqualValues(t, charged.Load(), onCalls, "what callers were told they paid is what the calls cost")
+		assert.Positive(t, onCalls)
+		assert.Equal(t, rest, sum, "entries")
+		assert.Equal(t, rest, inLots, "lots")
+		assert.Equal(t, rest, balance.Available, "balance")
+		assert.Zero(t, balance.Held)
+	})
 }

@@ -388,6 +388,23 @@ func TestAdmin_SectionsWithoutASourceAreAbsent(t *testing.T) {
 	assert.Equal(t, http.StatusOK, status, "mounted alone it serves its own style sheet")
 }
 
+// Where accounts have no pages of their own, nothing leads to one.
+func TestPayments_LeadToTheirOwnersPageWhereThereIsOne(t *testing.T) {
+	t.Parallel()
+	paid := till{{Account: "acct-7", Description: "Starter", Receipt: "RCP-1"}}
+	for _, users := range []bool{true, false} {
+		o := newOffice(t, dbtest.SQLite(t, schema), func(c *admin.Config) {
+			if c.Payments = paid; !users {
+				c.Users = nil
+			}
+		})
+		status, body := o.get("/admin/payments")
+		assert.Equal(t, http.StatusOK, status)
+		assert.Contains(t, body, "<code>acct-7</code>")
+		assert.Equal(t, users, strings.Contains(body, `href="/admin/users/acct-7"`))
+	}
+}
+
 func TestNew_SaysWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	_, err := admin.New(admin.Config{})

@@ -54,10 +54,11 @@ func TestAPIKey_IsShownOnceAndLetsIn(t *testing.T) {
 		assert.NotContains(t, res.body, "hash")
 		assert.Equal(t, []auth.EventKind{auth.EventKeyCreated, auth.EventKeyCreated}, k.events(u.ID)[3:])
 
-		for _, bad := range [][]string{{"name", ""}, {"name", strings.Repeat("x", 101)}, {"name", "a\x00"}, {"name", "x", "expires_at", "soon"}, {"name", "x", "expires_at", "2026-02-27"}} {
+		for _, bad := range [][]string{{"name", ""}, {"name", strings.Repeat("x", 101)}, {"name", "a\x00"}, {"name", "x", "expires_at", "soon"}, {"name", "x", "expires_at", "2026-02-27"}, {"name", "x", "expires_at", "2126-03-01"}, {"name", "x", "expires_at", "9999-12-31"}} {
 			res := b.post("/account/api-keys", bad...)
 			assert.Equal(t, http.StatusUnprocessableEntity, res.StatusCode, bad)
 			assert.Contains(t, res.body, "is-danger", bad)
+			assert.Equal(t, http.StatusOK, b.get("/account/api-keys").StatusCode, "and the page still opens")
 		}
 		for _, body := range []string{`{"name":"x","user_id":"y"}`, `{"name":"x","id":"y"}`} {
 			assert.Equal(t, http.StatusUnprocessableEntity, program.do(http.MethodPost, "/account/api-keys", "application/json", body).StatusCode)

@@ -123,7 +123,7 @@ func newKit(t *testing.T, db *database.DB, change ...func(*auth.Config)) *kit {
 	t.Helper()
 	k := &kit{t: t, db: db, clock: &clock{now: start}, log: &lockedBuffer{}}
 	logger := slog.New(slog.NewTextHandler(k.log, nil))
-	site, err := web.New(web.Config{Name: "Acme", Secure: true, Logger: logger, Chrome: func(r *http.Request) web.Chrome {
+	site, err := web.New(web.Config{Name: "Acme Text", Secure: true, Logger: logger, Chrome: func(r *http.Request) web.Chrome {
 		c := web.Chrome{LoginURL: "/auth/login", LogoutURL: "/auth/logout"}
 		if u, ok := auth.UserFrom(r.Context()); ok {
 			c.Person = &web.Person{Name: u.Name, Email: u.Email, AccountURL: "/account/"}
@@ -372,6 +372,8 @@ func TestPages_AreCompleteAndNeedNoScript(t *testing.T) {
 		for _, path := range []string{"/auth/nowhere", "/account/nowhere"} {
 			assert.Equal(t, http.StatusNotFound, in.get(path).StatusCode)
 		}
+		assert.Equal(t, http.StatusMethodNotAllowed, in.get("/auth/logout").StatusCode)
+		in.get("/account/security/password").leadsTo(t, "/account/security")
 	}, func(c *auth.Config) {
 		c.Panels = func(*http.Request, auth.User) ([]auth.Panel, error) {
 			return []auth.Panel{{Label: "Credits", Value: "12.5", URL: "/credits/", Action: "History"}}, nil
@@ -422,7 +424,7 @@ func TestProfile_TakesANameAndNothingElse(t *testing.T) {
 			res := b.json().do(http.MethodPost, "/account/profile", "application/json", body)
 			assert.Equal(t, http.StatusUnprocessableEntity, res.StatusCode, "and a JSON object's are refused")
 		}
-		for _, bad := range []string{strings.Repeat("x", 101), "a\x00b", "a\nb", "a\u2028b", "\xff"} {
+		for _, bad := range []string{strings.Repeat("x", 101), "a\x00b", "a\nb", "a\u2028b", "\xff", "\u202emoc.elpmaxe@nimda"} {
 			res := b.post("/account/profile", "name", bad)
 			assert.Equal(t, http.StatusUnprocessableEntity, res.StatusCode, "%q", bad)
 		}

@@ -23,7 +23,7 @@ func (a *Auth) Handler() http.Handler {
 	mux.HandleFunc("POST "+at+"/password/forgot", a.postForgot)
 	mux.HandleFunc("GET "+at+"/password/reset", a.showReset)
 	mux.HandleFunc("POST "+at+"/password/reset", a.postReset)
-	mux.HandleFunc(at+"/", a.cfg.Site.NotFound)
+	mux.HandleFunc(at+"/", a.cfg.Site.Missing(mux))
 
 	at = a.cfg.AccountPath
 	mux.Handle("GET "+at+"/{$}", a.signedIn(a.showDashboard))
@@ -31,12 +31,16 @@ func (a *Auth) Handler() http.Handler {
 	mux.Handle("POST "+at+"/profile", a.signedIn(a.postProfile))
 	mux.Handle("GET "+at+"/security", a.signedIn(a.showSecurity))
 	mux.Handle("POST "+at+"/security/password", a.signedIn(a.postPassword))
+	// Where a form with a fault was shown again, who opens the address anew finds the form.
+	mux.HandleFunc("GET "+at+"/security/password", func(w http.ResponseWriter, r *http.Request) {
+		a.cfg.Site.Redirect(w, r, a.cfg.AccountPath+"/security")
+	})
 	mux.Handle("POST "+at+"/security/sessions/revoke-others", a.signedIn(a.postRevokeOthers))
 	mux.Handle("POST "+at+"/security/sessions/{id}/revoke", a.signedIn(a.postRevokeSession))
 	mux.Handle("GET "+at+"/api-keys", a.signedIn(a.showKeys))
 	mux.Handle("POST "+at+"/api-keys", a.signedIn(a.postKey))
 	mux.Handle("POST "+at+"/api-keys/{id}/revoke", a.signedIn(a.postRevokeKey))
-	mux.HandleFunc(at+"/", a.cfg.Site.NotFound)
+	mux.HandleFunc(at+"/", a.cfg.Site.Missing(mux))
 	return a.cfg.Site.Protect(a.Load(mux))
 }
 

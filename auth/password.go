@@ -136,8 +136,9 @@ func (a *Auth) checkPassword(password string, words ...string) string {
 	if isCommon(password) {
 		return "This password is one of the first that attackers try. Choose another one, such as a few words that do not belong together."
 	}
-	low := strings.ToLower(password)
-	for _, word := range append(words, a.cfg.Site.Name()) {
+	low, name := strings.ToLower(password), strings.Fields(a.cfg.Site.Name())
+	words = append(words, strings.Join(name, " "), strings.Join(name, ""))
+	for _, word := range append(words, name...) {
 		word = strings.ToLower(word)
 		// What is long without the word may contain it.
 		if utf8.RuneCountInString(word) >= 3 && strings.Contains(low, word) &&

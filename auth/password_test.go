@@ -27,7 +27,7 @@ func TestPassword_PolicyIsLengthAndBeingGuessable(t *testing.T) {
 		"", "short", "1234567", strings.Repeat("🦊", 7), strings.Repeat("ab c", 33), strings.Repeat("🦊", 128) + "x",
 		"password", "Password1", "P@ssw0rd", "P@$$w0rd!", "passw0rd123", "letmein123!", "Welcome2024", "iloveyou", "qwertyuiop", "qwerty123", "1qaz2wsx", "12345678", "123456789", "87654321",
 		"abcdefgh", "aaaaaaaa", "abababab", "abcabcabc", "Summer2026!", "football", "superman1", "trustno1", "Michael1985", "monkeymonkey", "11111111", "!!!!!!!!", "2026password",
-		"correcthorsebatterystaple", "ada12345", "acme1234", "Acme-2026", "1Acme1acme1", "AdaAdaAda",
+		"correcthorsebatterystaple", "ada12345", "acme1234", "AcmeText1", "acme text!", "Acme-2026", "1Acme1acme1", "AdaAdaAda",
 	} {
 		assert.NotEmpty(t, k.CheckPassword(bad, "ada"), bad)
 	}
@@ -141,6 +141,7 @@ func TestChangePassword_NeedsTheCurrentOneAndEndsOtherSessions(t *testing.T) {
 			res := b.post("/account/security/password", "current", c.current, "password", c.password)
 			assert.Equal(t, http.StatusUnprocessableEntity, res.StatusCode)
 			assert.Contains(t, res.body, c.field)
+			assert.Contains(t, res.body, `<a href="/account/security" aria-current="page">`, "the page stays where it is in the navigation")
 		}
 		assert.True(t, other.in())
 		_, err := k.ForgottenLink(t)

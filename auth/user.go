@@ -390,7 +390,10 @@ func checkLine(s string) string {
 	switch {
 	case utf8.RuneCountInString(s) > maxName:
 		return fmt.Sprintf("Use at most %d characters.", maxName)
-	case !utf8.ValidString(s), strings.ContainsFunc(s, func(c rune) bool { return unicode.IsControl(c) || unicode.In(c, unicode.Zl, unicode.Zp) }):
+	// Signs that turn the direction of text would make a name read as another one.
+	case !utf8.ValidString(s), strings.ContainsFunc(s, func(c rune) bool {
+		return unicode.IsControl(c) || unicode.In(c, unicode.Zl, unicode.Zp, unicode.Bidi_Control)
+	}):
 		return "Use letters, digits, spaces and signs only."
 	}
 	return ""

@@ -337,7 +337,7 @@ func TestMailTemplates_HostReplacesAText(t *testing.T) {
 	run(t, func(t *testing.T, k *kit) {
 		k.user(email)
 		k.browser().post("/auth/password/forgot", "email", email)
-		assert.Contains(t, k.mails()[0].Text, "Mine at Acme: https://app.example/auth/password/reset?token=")
+		assert.Contains(t, k.mails()[0].Text, "Mine at Acme Text: https://app.example/auth/password/reset?token=")
 	}, func(c *auth.Config) {
 		c.MailTemplates = fstest.MapFS{"auth.reset.txt": {Data: []byte("Subject: Mine\n\nMine at {{site}}: {{.Link}}\n")}}
 	})

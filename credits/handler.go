@@ -83,7 +83,7 @@ func (p *Pages) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+p.cfg.Path+"/{$}", p.signedIn(p.showCredits))
 	mux.HandleFunc("GET "+p.cfg.Path+"/history.csv", p.signedIn(p.exportHistory))
-	mux.HandleFunc(p.cfg.Path+"/", p.cfg.Site.NotFound)
+	mux.HandleFunc(p.cfg.Path+"/", p.cfg.Site.Missing(mux))
 	return p.cfg.Site.Protect(mux)
 }
 

@@ -3,6 +3,7 @@ package services_test
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -76,7 +77,7 @@ func TestRegister_FindsAllFaults(t *testing.T) {
 		job
 	}, chan int](s, services.Info{Name: "faulty"}, services.Timeout(0))
 	for _, want := range []string{
-		"Title is required", "timeout must be above zero", "field a: chan int", "field b: func()", "field c: map[string]string", "field d: interface", "field e: [3]int",
+		"Title is required", "timeout must be above zero and at most 24h", "field a: chan int", "field b: func()", "field c: map[string]string", "field d: interface", "field e: [3]int",
 		"field f: a list holds", "field g: a list holds", "field h: a pointer", "field i: time.Time decodes itself", "field j: credits.Amount decodes itself",
 		"field k: bytes", "field L: it needs a json name", "field m: it is not exported", "field N: it needs a json name", "field O: the json setting string", "field p: an enum",
 		`field q: the format "date"`, "field s: a list holds", "field t.U: it needs a json name", "field job: embedded",
@@ -84,6 +85,9 @@ func TestRegister_FindsAllFaults(t *testing.T) {
 	} {
 		require.ErrorContains(t, err, want)
 	}
+	// For good would be longer than any hold can last, and each call be refused.
+	err = register[job, done](s, services.Info{Name: "endless", Title: "T"}, services.Timeout(math.MaxInt64))
+	require.ErrorContains(t, err, "timeout must be above zero and at most 24h")
 	require.ErrorContains(t, register[string, done](s, services.Info{Name: "text", Title: "T"}), "string is not a struct")
 	require.ErrorContains(t, register[struct {
 		A string `json:"a" validate:"nosuch"`

@@ -1,6 +1,7 @@
 package services
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"runtime/debug"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -363,6 +365,8 @@ func (r *registered) work(ctx context.Context, call *Call, in any) (json.RawMess
 		out, err := r.execute(ctx, call, in)
 		if err == nil {
 			o.output, o.err = json.Marshal(out)
+			// A part that was JSON already is passed on as it was, and PostgreSQL takes no text that is not UTF-8.
+			o.output = bytes.ToValidUTF8(o.output, []byte("\uFFFD"))
 		} else {
 			o.err = err
 		}
@@ -396,10 +400,15 @@ func explain(ctx context.Context, r *registered, id uuid.UUID, err error) *CallE
 		e.Code, e.Message = codeTimeout, fmt.Sprintf("The service did not finish within %s and was stopped.", r.opts.timeout)
 	case ctx.Err() != nil:
 		e.Code, e.Message = codeCanceled, "The call was abandoned before it finished."
-	case own != nil:
-		e.Code, e.Message = own.ErrorCode(), own.ErrorMessage()
+	case own != nil && own.ErrorCode() != "":
+		e.Code, e.Message = storable(own.ErrorCode()), storable(own.ErrorMessage())
 	default:
 		e.Code, e.Message = codeFailed, "The service failed. Try again, and tell us the call's number if it happens again."
 	}
 	return e
+}
+
+// storable is text as every database takes it: what a service passes on from elsewhere may be anything.
+func storable(text string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", "\uFFFD"), "\uFFFD")
 }

@@ -477,6 +477,46 @@ func TestRun_AnOutputThatJSONCannotCarryIsAFailure(t *testing.T) {
 	})
 }
 
+// codeless is an error to be shown that has forgotten its code.
+type codeless struct{}
+
+func (codeless) Error() string                { return "codeless" }
+func (codeless) ErrorCode() string            { return "" }
+func (codeless) ErrorMessage() string         { return "No code." }
+func (codeless) ErrorDetails() map[string]any { return nil }
+
+// What a service passes on from elsewhere is any bytes, and a database that refused them would keep the charge open.
+func TestRun_TextThatADatabaseDoesNotTakeIsMended(t *testing.T) {
+	run(t, func(t *testing.T, s *shop) {
+		s.grant(ada, "10")
+		fail := func(err error) worker {
+			return func(context.Context, *services.Call, job) (done, error) { return done{}, err }
+		}
+		s.add("zero", "1", fail(services.Failure("upstream said \"\x00\"")), services.ChargeOnFailure())
+		s.add("latin", "1", fail(services.Failure("caf\xe9")))
+		s.add("codeless", "1", fail(codeless{}))
+		for name, message := range map[string]string{"zero": "upstream said \"\uFFFD\"", "latin": "caf\uFFFD", "codeless": "The service failed."} {
+			_, err := s.Run(t.Context(), params(ada, name, ""))
+			require.Equal(t, "execution_failed", code(err), "%s: %v", name, err)
+			assert.Contains(t, problem.From(err).ErrorMessage(), message)
+		}
+		assert.Equal(t, "9", s.balance(ada))
+
+		info := services.Info{Name: "raw", Title: "Raw"}
+		require.NoError(t, services.Register(s.Services, services.Func(info, func(job) (credits.Amount, error) { return credits.Credit, nil },
+			func(context.Context, *services.Call, job) (unencodable, error) {
+				return unencodable{json.RawMessage("\"caf\xe9\"")}, nil
+			})))
+		res, err := s.Run(t.Context(), params(ada, "raw", "key"))
+		require.NoError(t, err)
+		assert.JSONEq(t, "{\"value\":\"caf\uFFFD\"}", string(res.Output))
+		again, err := s.Run(t.Context(), params(ada, "raw", "key"))
+		require.NoError(t, err)
+		assert.Equal(t, res, again)
+		assert.Equal(t, "8", s.balance(ada))
+	})
+}
+
 func TestRun_DoesNotWaitForWorkThatIgnoresItsTimeLimit(t *testing.T) {
 	run(t, func(t *testing.T, s *shop) {
 		s.grant(ada, "1")
@@ -587,6 +627,42 @@ func TestIdempotency_TheFirstAnswerAgain(t *testing.T) {
 		require.NoError(t, err)
 		assert.NotEqual(t, first.CallID, bobs.CallID, "keys of other accounts are apart")
 		assert.Len(t, s.debits(ada), 1)
+	})
+}
+
+// While a new version is rolled out, a repetition may reach either.
+func TestIdempotency_AcrossVersionsOfTheInput(t *testing.T) {
+	run(t, func(t *testing.T, s *shop) {
+		s.grant(ada, "10")
+		s.add("echo", "1", echo)
+		type newer struct {
+			Text  string `json:"text"  validate:"required,max=20"`
+			Loud  bool   `json:"loud"`
+			Times int    `json:"times" validate:"min=0,max=5"`
+			Pause *int   `json:"pause"`
+		}
+		other := s.process()
+		price := func(newer) (credits.Amount, error) { return credits.Credit, nil }
+		require.NoError(t, services.Register(other, services.Func(services.Info{Name: "echo", Title: "Echo"}, price,
+			func(_ context.Context, _ *services.Call, in newer) (done, error) { return done{in.Text}, nil })))
+		call := func(p *services.Services, input, key string) (services.Result, error) {
+			return p.Run(t.Context(), services.RunParams{Account: ada, Service: "echo", Input: json.RawMessage(input), IdempotencyKey: key})
+		}
+		first, err := call(s.Services, `{"text":"hi"}`, "old first")
+		require.NoError(t, err)
+		again, err := call(other, `{"text":"hi"}`, "old first")
+		require.NoError(t, err)
+		first.Balance = again.Balance
+		assert.Equal(t, first, again)
+		for _, input := range []string{`{"text":"hi","loud":true}`, `{"text":"hi","pause":0}`, `{"text":"ho"}`} {
+			_, err = call(other, input, "old first")
+			assert.Equal(t, "idempotency_mismatch", code(err), input)
+		}
+		_, err = call(other, `{"text":"hi","times":2}`, "new first")
+		require.NoError(t, err)
+		_, err = call(s.Services, `{"text":"hi","times":2}`, "new first")
+		require.NoError(t, err)
+		assert.Equal(t, "8", s.balance(ada))
 	})
 }
 

@@ -32,10 +32,10 @@ var packs = []pack{
 }
 
 // seed fills a development database: two accounts, and packs in the double. It may run any number of times, in any
-// number of processes at once.
+// number of processes at once. In production it closes the accounts, should the database have been one of development.
 func seed(ctx context.Context, app *quickscale.App, env quickscale.Environment) error {
 	if env.Config.Mode != quickscale.Development {
-		return nil
+		return closeSeeded(ctx, app)
 	}
 	for _, u := range []auth.CreateUserParams{
 		{Email: userEmail, Name: "Uma User", Password: seedPassword, Verified: true, Role: auth.RoleUser},
@@ -54,6 +54,23 @@ func seed(ctx context.Context, app *quickscale.App, env quickscale.Environment) 
 		}
 	}
 	return app.Billing.SyncCatalogue(ctx)
+}
+
+// closeSeeded closes the accounts whose password everybody knows.
+func closeSeeded(ctx context.Context, app *quickscale.App) error {
+	for _, email := range []string{userEmail, adminEmail} {
+		u, err := app.Auth.FindUserByEmail(ctx, email)
+		if errors.Is(err, auth.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("look for %s: %w", email, err)
+		}
+		if err := app.Auth.SetDisabled(ctx, u.ID, true); err != nil {
+			return fmt.Errorf("close %s: %w", email, err)
+		}
+	}
+	return nil
 }
 
 // create makes the product and its price. The keys make a repetition find what is there.

@@ -125,6 +125,7 @@ func (v *visitor) call(key, service, body string) (status int, out apiAnswer) {
 type apiAnswer struct {
 	Success bool `json:"success"`
 	Data    struct {
+		CallID         string         `json:"call_id"`
 		Result         map[string]any `json:"result"`
 		CreditsCharged string         `json:"credits_charged"`
 		Balance        string         `json:"balance"`

@@ -232,6 +232,12 @@ func (b *Browser) Text(selector string) string {
 	return strings.TrimSpace(read(b, "read "+selector, chromedp.Text(chromedp.CSS(selector))))
 }
 
+// Count is how many elements the CSS selector names.
+func (b *Browser) Count(selector string) int {
+	b.tb.Helper()
+	return read(b, "count "+selector, chromedp.Evaluate[int](fmt.Sprintf(`document.querySelectorAll(%q).length`, selector)))
+}
+
 // Location is the page's address.
 func (b *Browser) Location() string {
 	b.tb.Helper()

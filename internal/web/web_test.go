@@ -201,6 +201,35 @@ func TestFail_TellsWhatIsMeantToBeToldAndLogsTheRest(t *testing.T) {
 	}
 }
 
+func TestMissing_NamesTheMethodsThatAnAddressTakes(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, web.Config{})
+	mux := http.NewServeMux()
+	answer := func(http.ResponseWriter, *http.Request) {}
+	mux.HandleFunc("GET /a/both", answer)
+	mux.HandleFunc("POST /a/both", answer)
+	mux.HandleFunc("POST /a/{id}/end", answer)
+	mux.HandleFunc("/a/", site.Missing(mux))
+	for _, c := range []struct {
+		method, path string
+		status       int
+		allow        string
+	}{
+		{"PUT", "/a/both", 405, "GET, HEAD, POST"},
+		{"GET", "/a/7/end", 405, "POST"},
+		{"HEAD", "/a/both", 200, ""},
+		{"GET", "/a/nothing", 404, ""},
+		{"POST", "/a/", 404, ""},
+	} {
+		res := send(mux, c.method, c.path, "", "Accept", "application/json")
+		assert.Equal(t, c.status, res.StatusCode, "%s %s", c.method, c.path)
+		assert.Equal(t, c.allow, res.Header.Get("Allow"), "%s %s", c.method, c.path)
+		if c.status == 405 {
+			assert.Contains(t, text(t, res), `"code":"method_not_allowed"`)
+		}
+	}
+}
+
 func TestReject_ShowsTheFormAgain(t *testing.T) {
 	t.Parallel()
 	site := newSite(t, web.Config{})
