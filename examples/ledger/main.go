@@ -11,7 +11,6 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"io"
 	"log"
 	"net/url"
 	"os"
@@ -29,7 +28,7 @@ func main() {
 	if len(os.Args) > 1 {
 		file = os.Args[1]
 	}
-	if err := run(context.Background(), os.Stdout, file); err != nil {
+	if err := run(context.Background(), log.New(os.Stdout, "", 0), file); err != nil {
 		log.Fatal(err)
 	}
 }
@@ -48,7 +47,7 @@ func open(file string) (write, read *sqlx.DB, err error) {
 	return write, read, nil
 }
 
-func run(ctx context.Context, out io.Writer, file string) (err error) {
+func run(ctx context.Context, out *log.Logger, file string) (err error) {
 	write, read, err := open(file)
 	if err != nil {
 		return err
@@ -66,7 +65,7 @@ func run(ctx context.Context, out io.Writer, file string) (err error) {
 		return err
 	}
 	account := "customer-" + uuid.NewString()
-	for _, step := range []func(context.Context, io.Writer, *credits.Ledger, string) error{sell, work, stream, look} {
+	for _, step := range []func(context.Context, *log.Logger, *credits.Ledger, string) error{sell, work, stream, look} {
 		if err := step(ctx, out, ledger, account); err != nil {
 			return err
 		}
@@ -75,7 +74,7 @@ func run(ctx context.Context, out io.Writer, file string) (err error) {
 }
 
 // sell grants a pack and a bonus that expires. The key is the payment's: were it told of twice, it would count once.
-func sell(ctx context.Context, out io.Writer, ledger *credits.Ledger, account string) error {
+func sell(ctx context.Context, out *log.Logger, ledger *credits.Ledger, account string) error {
 	if _, err := ledger.Grant(ctx, credits.GrantParams{Account: account, Amount: 100 * credits.Credit, Source: credits.Purchase, Reason: "Pack of 100",
 		Reference: "payment-1", IdempotencyKey: "payment-1"}); err != nil {
 		return err
@@ -85,30 +84,30 @@ func sell(ctx context.Context, out io.Writer, ledger *credits.Ledger, account st
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "sold: %s credits available\n", e.Available)
+	out.Printf("sold: %s credits available", e.Available)
 	return nil
 }
 
 // work debits a price that is known, and is refused what the account does not have.
-func work(ctx context.Context, out io.Writer, ledger *credits.Ledger, account string) error {
+func work(ctx context.Context, out *log.Logger, ledger *credits.Ledger, account string) error {
 	e, err := ledger.Debit(ctx, credits.DebitParams{Account: account, Amount: credits.MustAmount("7.5"), Service: "summarize", Reason: "Summary"})
 	if err != nil {
 		return err
 	}
 	for _, share := range e.Allocations {
-		fmt.Fprintf(out, "debited: %s of %s\n", share.Amount, share.Source)
+		out.Printf("debited: %s of %s", share.Amount, share.Source)
 	}
 	_, err = ledger.Debit(ctx, credits.DebitParams{Account: account, Amount: 1000 * credits.Credit, Service: "train", Reason: "Training"})
 	var short *credits.InsufficientError
 	if !errors.As(err, &short) {
 		return fmt.Errorf("a debit of more than there is was not refused: %w", err)
 	}
-	fmt.Fprintf(out, "refused: %s\n", short.ErrorMessage())
+	out.Printf("refused: %s", short.ErrorMessage())
 	return nil
 }
 
 // stream holds the most that an answer may cost and charges it as it comes.
-func stream(ctx context.Context, out io.Writer, ledger *credits.Ledger, account string) error {
+func stream(ctx context.Context, out *log.Logger, ledger *credits.Ledger, account string) error {
 	hold, err := ledger.Reserve(ctx, credits.ReserveParams{Account: account, Amount: 20 * credits.Credit, TTL: 10 * time.Minute, Service: "chat", Reason: "Chat"})
 	if err != nil {
 		return err
@@ -122,29 +121,29 @@ func stream(ctx context.Context, out io.Writer, ledger *credits.Ledger, account 
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "streamed: %s credits available\n", e.Available)
+	out.Printf("streamed: %s credits available", e.Available)
 	return nil
 }
 
 // look prints what the account's owner would see.
-func look(ctx context.Context, out io.Writer, ledger *credits.Ledger, account string) error {
+func look(ctx context.Context, out *log.Logger, ledger *credits.Ledger, account string) error {
 	b, err := ledger.Balance(ctx, account)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "balance: %s available, %s held, %s owed\n", b.Available, b.Held, b.Debt)
+	out.Printf("balance: %s available, %s held, %s owed", b.Available, b.Held, b.Debt)
 	entries, _, err := ledger.History(ctx, credits.HistoryParams{Account: account})
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		fmt.Fprintf(out, "%3d %-6s %8s -> %8s  %s\n", e.Seq, e.Kind, e.Amount, e.Balance, e.Reason)
+		out.Printf("%3d %-6s %8s -> %8s  %s", e.Seq, e.Kind, e.Amount, e.Balance, e.Reason)
 	}
 	return nil
 }
 
 // audit recomputes every account, seals the entries and signs a receipt of the seal.
-func audit(ctx context.Context, out io.Writer, ledger *credits.Ledger, public ed25519.PublicKey) error {
+func audit(ctx context.Context, out *log.Logger, ledger *credits.Ledger, public ed25519.PublicKey) error {
 	if _, err := ledger.Seal(ctx); err != nil {
 		return err
 	}
@@ -159,6 +158,6 @@ func audit(ctx context.Context, out io.Writer, ledger *credits.Ledger, public ed
 	if err := ledger.CheckReceipt(ctx, receipt, public); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "verified: %d discrepancies, receipt checked\n", len(found))
+	out.Printf("verified: %d discrepancies, receipt checked", len(found))
 	return nil
 }
