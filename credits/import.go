@@ -42,7 +42,7 @@ type ImportProblem struct {
 	Message string `json:"message"`
 }
 
-// ErrImport: lines of the file cannot be imported; the report has them. Nothing was written.
+// ErrImport is returned when lines of the file cannot be imported; the report has them. Nothing was written.
 var ErrImport = errors.New("credits: the file has lines that cannot be imported")
 
 const (

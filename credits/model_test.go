@@ -2,7 +2,6 @@ package credits_test
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -182,6 +181,7 @@ func TestLedger_AgreesWithTheModel(t *testing.T) {
 	})
 }
 
+//nolint:gocyclo // one action after the other
 func agree(rt *rapid.T, t *testing.T, db *database.DB) {
 	ctx := context.Background()
 	c := newClock()
@@ -221,7 +221,7 @@ func agree(rt *rapid.T, t *testing.T, db *database.DB) {
 			require.ErrorIs(rt, err, credits.ErrFrozen)
 		case amount > available:
 			var short *credits.InsufficientError
-			require.True(rt, errors.As(err, &short), "%v", err)
+			require.ErrorAs(rt, err, &short)
 			require.Equal(rt, available, short.Available)
 			require.Equal(rt, m.debt, short.Debt)
 		case limited && m.overLimit(c.Now(), amount):

@@ -23,13 +23,13 @@ const maxDiscrepancies = 100
 // Discrepancy is something that does not agree with the entries.
 type Discrepancy struct {
 	// Account and ID are where: ID is an entry, a lot, a hold or a seal, and empty for the account itself.
-	Account string `json:"account,omitempty" db:"account_id"`
-	ID      string `json:"id,omitempty" db:"id"`
+	Account string `db:"account_id" json:"account,omitempty"`
+	ID      string `db:"id"         json:"id,omitempty"`
 	// Rule says what should hold and does not.
-	Rule string `json:"rule" db:"-"`
+	Rule string `db:"-" json:"rule"`
 	// Want is what the entries say, Got what is stored, where the rule is about an amount.
-	Want Amount `json:"want" db:"want"`
-	Got  Amount `json:"got" db:"got"`
+	Want Amount `db:"want" json:"want"`
+	Got  Amount `db:"got"  json:"got"`
 }
 
 // VerifyReport is what [Ledger.Verify] found.
