@@ -39,6 +39,9 @@ const (
 	DefaultMaxAttempts = 15
 	// MaxBody is the largest event that is taken, in bytes.
 	MaxBody = 1 << 20
+
+	defaultParallel = 10
+	sqliteParallel  = 4 // SQLite writes one transaction at a time
 )
 
 // Jobs inserts jobs; a River client over database/sql (*river.Client[*sql.Tx]) is one.
@@ -65,6 +68,9 @@ type Config struct {
 	// error answers 503, so that Stripe comes again. Nil: events of connected accounts are refused, since who connects an
 	// account decides what its objects say.
 	Accounts func(ctx context.Context, account string) (bool, error)
+	// Parallel is how many events this process runs at once, of different objects; each takes a database connection while
+	// its handlers run. 0: 10 on PostgreSQL, 4 on SQLite.
+	Parallel int
 	// MaxAttempts is how often an event is tried before it is dead. 0: 15, which the default Backoff spreads over three days.
 	MaxAttempts int
 	// Backoff is the pause after the given failed try, 1 being the first. Nil: [DefaultBackoff].
@@ -88,6 +94,7 @@ type Processor struct {
 	db       *database.DB
 	handlers map[string][]handler
 	gate     gate
+	slots    chan struct{}
 	intake   *intake
 	metrics  *metrics
 }
@@ -124,7 +131,13 @@ func New(cfg Config) (*Processor, error) {
 	if cfg.Backoff == nil {
 		cfg.Backoff = DefaultBackoff
 	}
-	p := &Processor{cfg: cfg, db: db, handlers: map[string][]handler{}, gate: gate{inside: map[string]struct{}{}}}
+	if cfg.Parallel <= 0 {
+		cfg.Parallel = defaultParallel
+		if db.Dialect() == database.SQLite {
+			cfg.Parallel = sqliteParallel
+		}
+	}
+	p := &Processor{cfg: cfg, db: db, handlers: map[string][]handler{}, gate: gate{inside: map[string]struct{}{}}, slots: make(chan struct{}, cfg.Parallel)}
 	p.intake = newIntake(p)
 	if p.metrics, err = newMetrics(cfg.Metrics, p); err != nil {
 		return nil, err
