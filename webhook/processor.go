@@ -41,7 +41,6 @@ const (
 	MaxBody = 1 << 20
 
 	defaultParallel = 10
-	sqliteParallel  = 4 // SQLite writes one transaction at a time
 )
 
 // Jobs inserts jobs; a River client over database/sql (*river.Client[*sql.Tx]) is one.
@@ -68,8 +67,9 @@ type Config struct {
 	// error answers 503, so that Stripe comes again. Nil: events of connected accounts are refused, since who connects an
 	// account decides what its objects say.
 	Accounts func(ctx context.Context, account string) (bool, error)
-	// Parallel is how many events this process runs at once, of different objects; each takes a database connection while
-	// its handlers run. 0: 10 on PostgreSQL, 4 on SQLite.
+	// Parallel is how many events this process runs at once, of different objects, and so how many objects it reads from
+	// Stripe at once. Two fifths of them are in a transaction at the same time, so that receiving keeps its share of the
+	// database while a backlog drains. 0: 10.
 	Parallel int
 	// MaxAttempts is how often an event is tried before it is dead. 0: 15, which the default Backoff spreads over three days.
 	MaxAttempts int
@@ -94,7 +94,8 @@ type Processor struct {
 	db       *database.DB
 	handlers map[string][]handler
 	gate     gate
-	slots    chan struct{}
+	slots    chan struct{} // held by events that are tried
+	writes   chan struct{} // held by those that are in a transaction
 	intake   *intake
 	metrics  *metrics
 }
@@ -133,11 +134,9 @@ func New(cfg Config) (*Processor, error) {
 	}
 	if cfg.Parallel <= 0 {
 		cfg.Parallel = defaultParallel
-		if db.Dialect() == database.SQLite {
-			cfg.Parallel = sqliteParallel
-		}
 	}
-	p := &Processor{cfg: cfg, db: db, handlers: map[string][]handler{}, gate: gate{inside: map[string]struct{}{}}, slots: make(chan struct{}, cfg.Parallel)}
+	p := &Processor{cfg: cfg, db: db, handlers: map[string][]handler{}, gate: gate{inside: map[string]struct{}{}},
+		slots: make(chan struct{}, cfg.Parallel), writes: make(chan struct{}, max(1, cfg.Parallel*2/5))}
 	p.intake = newIntake(p)
 	if p.metrics, err = newMetrics(cfg.Metrics, p); err != nil {
 		return nil, err

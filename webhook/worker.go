@@ -189,6 +189,12 @@ func (p *Processor) once(ctx context.Context, t task) error {
 	if err != nil {
 		return err
 	}
+	select {
+	case p.writes <- struct{}{}:
+		defer func() { <-p.writes }()
+	case <-ctx.Done():
+		return errBusy // its time went by while it waited for others, which is no failure of its own
+	}
 	status := StatusDone
 	if len(handlers) == 0 {
 		status = StatusIgnored
