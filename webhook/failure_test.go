@@ -29,7 +29,8 @@ func TestDefaultBackoff_FifteenTriesAreWithinThreeDays(t *testing.T) {
 		assert.Greater(t, total, 55*time.Hour)
 	}
 	assert.InDelta(t, 2, webhook.DefaultBackoff(1).Seconds(), 0.2)
-	assert.NotEqual(t, webhook.DefaultBackoff(9), webhook.DefaultBackoff(9), "with jitter")
+	first, second := webhook.DefaultBackoff(9), webhook.DefaultBackoff(9)
+	assert.NotEqual(t, first, second, "with jitter")
 	assert.InDelta(t, 12, webhook.DefaultBackoff(1000).Hours(), 1.2)
 }
 
@@ -126,7 +127,7 @@ func TestWithFetch_OneReadPerEventHoweverManyHandlers(t *testing.T) {
 		}
 		shared := webhook.WithFetch(func(ctx context.Context, id string) (*stripe.CheckoutSession, error) {
 			if n := sessions.Add(1); n == 1 {
-				return nil, errors.New("Stripe is away") //nolint:staticcheck // a name
+				return nil, errors.New("Stripe is away")
 			}
 			c, err := customer(ctx, "cus_1")
 			return &stripe.CheckoutSession{ID: id, Customer: c}, err
@@ -182,8 +183,8 @@ func TestSweep_OverdueEventsGetANewJob(t *testing.T) {
 		require.Equal(t, 200, in.post(event("evt_1", kind, "cs_1")))
 		require.Equal(t, 200, in.post(event("evt_2", kind, "cs_2")))
 		kill := database.Query{
-			Postgres: `UPDATE river_job SET state = 'running', attempted_at = created_at WHERE args->>'event' = 'evt_1'`,
-			SQLite:   `UPDATE river_job SET state = 'running', attempted_at = created_at WHERE json_extract(args, '$.event') = 'evt_1'`,
+			Postgres: `UPDATE river_job SET state = 'running', attempted_at = created_at WHERE args->'events' ? 'evt_1'`,
+			SQLite:   `UPDATE river_job SET state = 'running', attempted_at = created_at WHERE json_extract(args, '$.events[0]') = 'evt_1'`,
 		}
 		res, err := db.Writer().ExecContext(t.Context(), kill.For(db.Dialect()))
 		require.NoError(t, err)

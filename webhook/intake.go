@@ -25,7 +25,7 @@ const (
 	intakeTimeout = 10 * time.Second
 )
 
-// intake stores events with their jobs. Events that arrive while the database is busy with others share the next
+// intake stores events with a job. Events that arrive while the database is busy with others share the next
 // transaction, so that a burst costs a few commits and not one each.
 type intake struct {
 	p       *Processor
@@ -54,7 +54,7 @@ func newIntake(p *Processor) *intake {
 	return &intake{p: p, flights: flights}
 }
 
-// store keeps an event and its job; false when it was there before. When ctx ends first the event may be stored later.
+// store keeps an event with a job; false when it was there before. When ctx ends first the event may be stored later.
 func (in *intake) store(ctx context.Context, e envelope, payload string) (stored bool, err error) {
 	a := &arrival{event: e, payload: payload, done: make(chan struct{})}
 	in.mu.Lock()
@@ -115,7 +115,7 @@ func (in *intake) commit(ctx context.Context, batch []*arrival) error {
 	})
 }
 
-// storeTx inserts the events that are not known yet, each with its job, and tells which those are.
+// storeTx inserts the events that are not known yet, with their job, and tells which those are.
 func (p *Processor) storeTx(ctx context.Context, tx *sqlx.Tx, batch []*arrival, now time.Time) error {
 	// In one order, so that two processes that store the same events wait for each other one way only.
 	fresh := slices.SortedFunc(slices.Values(batch), func(a, b *arrival) int { return strings.Compare(a.event.ID, b.event.ID) })
@@ -158,14 +158,15 @@ func (p *Processor) storeTx(ctx context.Context, tx *sqlx.Tx, batch []*arrival, 
 	return p.enqueue(ctx, tx, jobs)
 }
 
-// enqueue makes a job for each event.
+// enqueue makes the jobs of events, each for as many as share a transaction of the intake: what came together is worked
+// together, and a burst is not slowed by a queue that counts its jobs.
 func (p *Processor) enqueue(ctx context.Context, tx *sqlx.Tx, ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	params := make([]river.InsertManyParams, len(ids))
-	for i, id := range ids {
-		params[i] = river.InsertManyParams{Args: jobArgs{Event: id}}
+	var params []river.InsertManyParams
+	for chunk := range slices.Chunk(ids, intakeBatch) {
+		params = append(params, river.InsertManyParams{Args: jobArgs{Events: chunk}})
 	}
 	if _, err := p.cfg.Jobs.InsertManyFastTx(ctx, tx.Tx, params); err != nil {
 		return fmt.Errorf("webhook: insert the jobs of %d events: %w", len(ids), err)

@@ -39,6 +39,8 @@ const (
 	DefaultMaxAttempts = 15
 	// MaxBody is the largest event that is taken, in bytes.
 	MaxBody = 1 << 20
+
+	defaultParallel = 10
 )
 
 // Jobs inserts jobs; a River client over database/sql (*river.Client[*sql.Tx]) is one.
@@ -65,6 +67,10 @@ type Config struct {
 	// error answers 503, so that Stripe comes again. Nil: events of connected accounts are refused, since who connects an
 	// account decides what its objects say.
 	Accounts func(ctx context.Context, account string) (bool, error)
+	// Parallel is how many events this process runs at once, of different objects, and so how many objects it reads from
+	// Stripe at once. Two fifths of them are in a transaction at the same time, so that receiving keeps its share of the
+	// database while a backlog drains. 0: 10.
+	Parallel int
 	// MaxAttempts is how often an event is tried before it is dead. 0: 15, which the default Backoff spreads over three days.
 	MaxAttempts int
 	// Backoff is the pause after the given failed try, 1 being the first. Nil: [DefaultBackoff].
@@ -88,6 +94,8 @@ type Processor struct {
 	db       *database.DB
 	handlers map[string][]handler
 	gate     gate
+	slots    chan struct{} // held by events that are tried
+	writes   chan struct{} // held by those that are in a transaction
 	intake   *intake
 	metrics  *metrics
 }
@@ -124,7 +132,11 @@ func New(cfg Config) (*Processor, error) {
 	if cfg.Backoff == nil {
 		cfg.Backoff = DefaultBackoff
 	}
-	p := &Processor{cfg: cfg, db: db, handlers: map[string][]handler{}, gate: gate{inside: map[string]struct{}{}}}
+	if cfg.Parallel <= 0 {
+		cfg.Parallel = defaultParallel
+	}
+	p := &Processor{cfg: cfg, db: db, handlers: map[string][]handler{}, gate: gate{inside: map[string]struct{}{}},
+		slots: make(chan struct{}, cfg.Parallel), writes: make(chan struct{}, max(1, cfg.Parallel*2/5))}
 	p.intake = newIntake(p)
 	if p.metrics, err = newMetrics(cfg.Metrics, p); err != nil {
 		return nil, err

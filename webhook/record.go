@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jmoiron/sqlx"
+
 	"github.com/quickscale/quickscale/internal/database"
 	"github.com/quickscale/quickscale/internal/problem"
 )
@@ -107,21 +109,34 @@ func (p *Processor) find(ctx context.Context, id string) (Record, []byte, error)
 	return row.record(), []byte(row.Payload), nil
 }
 
-// load is find with the count of the events about the object that took effect so far. It reads from the writer: a
-// reader may be behind, and would find every object changed.
-func (p *Processor) load(ctx context.Context, id string) (r Record, payload []byte, effects int64, err error) {
-	const query = `SELECT e.id, e.type, e.object_id, e.account, e.api_version, e.livemode, e.status, e.attempts, e.failure, e.reason, e.last_error,
+// task is an event that waits, as a try needs it.
+type task struct {
+	Record
+
+	payload []byte
+	// effects counts the events about the object that took effect before the task was loaded.
+	effects int64
+}
+
+// load reads those of the events that wait, the oldest first. It reads from the writer: a reader may be behind, and
+// would find every object changed.
+func (p *Processor) load(ctx context.Context, ids ...string) ([]task, error) {
+	query, args, err := sqlx.In(`SELECT e.id, e.type, e.object_id, e.account, e.api_version, e.livemode, e.status, e.attempts, e.failure, e.reason, e.last_error,
 		e.created_at, e.received_at, e.processed_at, e.next_at, e.payload, COALESCE(o.effects, 0) AS effects FROM qs_webhook_events e
-		LEFT JOIN qs_webhook_objects o ON o.id = CASE WHEN e.account = '' THEN e.object_id ELSE e.account || '/' || e.object_id END WHERE e.id = ?`
-	var row recordRow
-	err = p.db.Writer().GetContext(ctx, &row, p.db.Rebind(query), id)
-	if database.IsNoRows(err) {
-		return Record{}, nil, 0, ErrNotFound
-	}
+		LEFT JOIN qs_webhook_objects o ON o.id = CASE WHEN e.account = '' THEN e.object_id ELSE e.account || '/' || e.object_id END
+		WHERE e.id IN (?) AND e.status = 'received' ORDER BY e.received_at, e.id`, ids)
 	if err != nil {
-		return Record{}, nil, 0, fmt.Errorf("webhook: find event %s: %w", id, err)
+		return nil, fmt.Errorf("webhook: load events: %w", err)
 	}
-	return row.record(), []byte(row.Payload), row.Effects, nil
+	var rows []recordRow
+	if err := p.db.Writer().SelectContext(ctx, &rows, p.db.Rebind(query), args...); err != nil {
+		return nil, fmt.Errorf("webhook: load events: %w", err)
+	}
+	tasks := make([]task, len(rows))
+	for i, r := range rows {
+		tasks[i] = task{r.record(), []byte(r.Payload), r.Effects}
+	}
+	return tasks, nil
 }
 
 // Find returns an event by Stripe's id; [ErrNotFound] when there is none.

@@ -234,7 +234,7 @@ func collect(t *testing.T, reader *sdkmetric.ManualReader) map[string]float64 {
 				for _, p := range data.DataPoints {
 					var labels []string
 					for _, kv := range p.Attributes.ToSlice() {
-						labels = append(labels, kv.Value.Emit())
+						labels = append(labels, kv.Value.String())
 					}
 					values[name+" "+strings.Join(labels, " ")] += float64(p.Value)
 				}
@@ -354,8 +354,7 @@ func FuzzHandler(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		code := in.post(body)
 		require.Contains(t, []int{200, 400, 413}, code, "%q", body)
-		var e struct{ ID string }
-		if json.Unmarshal(body, &e) != nil {
+		if !json.Valid(body) {
 			require.NotEqual(t, 200, code)
 		}
 	})

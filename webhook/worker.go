@@ -16,12 +16,13 @@ import (
 	"github.com/quickscale/quickscale/internal/database"
 )
 
+// jobArgs are the events of one job: those that were stored in one transaction.
 type jobArgs struct {
-	Event string `json:"event"`
+	Events []string `json:"events"`
 }
 
 // Kind names the job; it is in the database of every installation and is not changed.
-func (jobArgs) Kind() string { return "quickscale_webhook_event" }
+func (jobArgs) Kind() string { return "quickscale_webhook_events" }
 
 type worker struct {
 	river.WorkerDefaults[jobArgs]
@@ -29,13 +30,21 @@ type worker struct {
 	p *Processor
 }
 
-// Work processes one event. How often it is tried and when is decided here and kept with the event; River gets a
-// snooze, so that its own count of attempts is for what this code could not even note, such as a database that is away.
+// Work tries the events of a job that are due, each in a transaction of its own. How often an event is tried and when is
+// decided here and kept with it; River gets a snooze until the next one is due, so that its own count of attempts is for
+// what this code could not even note, such as a database that is away.
 func (w *worker) Work(ctx context.Context, job *river.Job[jobArgs]) error {
-	return w.p.work(ctx, job.Args.Event)
+	return w.p.work(ctx, job.Args.Events)
 }
 
+// Timeout is longer than any run: see startWindow.
+func (w *worker) Timeout(*river.Job[jobArgs]) time.Duration { return startWindow + 2*tryTimeout }
+
 const (
+	// tryTimeout bounds one try of one event, reads from Stripe included.
+	tryTimeout = time.Minute
+	// startWindow is how long a job starts events; those that it did not come to are its next run's.
+	startWindow = time.Minute
 	// maxReads bounds how often an object is read again because other events about it took effect meanwhile.
 	maxReads = 5
 	// busyPause is how long an event steps aside for another one about its object, at least; at most twice as long.
@@ -49,54 +58,121 @@ var (
 	errBusy  = errors.New("webhook: another event about the object is at work")
 )
 
-func (p *Processor) work(ctx context.Context, id string) error {
-	started := time.Now()
-	r, payload, effects, err := p.load(ctx, id)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return river.JobCancel(err) // pruned, after another job had done it
-	case err != nil:
+// agenda is when the rest of a job is due.
+type agenda struct {
+	mu   sync.Mutex
+	rest bool
+	at   time.Time
+	errs []error
+}
+
+func (a *agenda) again(at time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.rest || at.Before(a.at) {
+		a.rest, a.at = true, at
+	}
+}
+
+func (a *agenda) fail(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.errs = append(a.errs, err)
+}
+
+func (p *Processor) work(ctx context.Context, ids []string) error {
+	tasks, err := p.load(ctx, ids...)
+	if err != nil {
 		return err
-	case r.Status != StatusReceived:
-		return nil
 	}
-	if wait := r.NextAt.Sub(p.now()); wait > early {
-		return river.JobSnooze(wait)
+	now := p.now()
+	var rest agenda
+	var keys []string
+	due := map[string][]task{}
+	for _, t := range tasks {
+		if t.NextAt.Sub(now) > early {
+			rest.again(*t.NextAt)
+			continue
+		}
+		key := t.lockKey()
+		if due[key] == nil {
+			keys = append(keys, key)
+		}
+		due[key] = append(due[key], t)
 	}
-	err = p.process(ctx, r, payload, effects)
-	p.metrics.run(ctx, r.Type, time.Since(started))
+	begin, cancel := context.WithTimeout(ctx, startWindow)
+	defer cancel()
+	var group sync.WaitGroup
+	for _, key := range keys {
+		select {
+		case p.slots <- struct{}{}:
+		case <-begin.Done():
+			rest.again(now)
+			continue
+		}
+		group.Go(func() {
+			defer func() { <-p.slots }()
+			for _, t := range due[key] {
+				if begin.Err() != nil {
+					rest.again(now)
+					return
+				}
+				p.handle(ctx, t, &rest)
+			}
+		})
+	}
+	group.Wait()
+	switch {
+	case len(rest.errs) > 0:
+		return errors.Join(rest.errs...)
+	case rest.rest:
+		return river.JobSnooze(max(0, rest.at.Sub(p.now())))
+	}
+	return nil
+}
+
+// handle tries one event.
+func (p *Processor) handle(ctx context.Context, t task, rest *agenda) {
+	started := time.Now()
+	try, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	err := p.process(try, t)
+	p.metrics.run(ctx, t.Type, time.Since(started))
 	switch {
 	case err == nil:
-		return nil
 	case errors.Is(err, errStale), errors.Is(err, errBusy):
-		return river.JobSnooze(busyPause + rand.N(busyPause))
+		rest.again(p.now().Add(busyPause + rand.N(busyPause)))
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		return err // the process is being stopped, which is no failure of the event; River starts the job again
+		rest.again(p.now()) // the process is being stopped, which is no failure of the event
+	default:
+		p.failed(ctx, t.Record, err, rest)
 	}
-	return p.failed(ctx, r, err)
 }
 
 // process runs the handlers of an event. Of the events about one object this process runs one at a time, so that many
-// of them do not keep all workers waiting for one lock.
-func (p *Processor) process(ctx context.Context, r Record, payload []byte, effects int64) (err error) {
-	leave, ok := p.gate.enter(r.lockKey())
+// of them do not keep all its slots waiting for one lock.
+func (p *Processor) process(ctx context.Context, t task) error {
+	leave, ok := p.gate.enter(t.lockKey())
 	if !ok {
 		return errBusy
 	}
 	defer leave()
 	for range maxReads {
-		if err = p.once(ctx, r, payload, effects); !errors.Is(err, errStale) {
+		if err := p.once(ctx, t); !errors.Is(err, errStale) {
 			return err
 		}
-		if r, payload, effects, err = p.load(ctx, r.ID); err != nil || r.Status != StatusReceived {
+		tasks, err := p.load(ctx, t.ID)
+		if err != nil || len(tasks) == 0 {
 			return err
 		}
+		t = tasks[0]
 	}
 	return errStale
 }
 
 // once reads what the handlers need, and then runs them in the transaction that marks the event.
-func (p *Processor) once(ctx context.Context, r Record, payload []byte, effects int64) error {
+func (p *Processor) once(ctx context.Context, t task) error {
+	r := t.Record
 	handlers := p.handlers[r.Type]
 	events := make([]any, len(handlers))
 	fetched := false
@@ -104,7 +180,7 @@ func (p *Processor) once(ctx context.Context, r Record, payload []byte, effects 
 	err := guard(func() (err error) {
 		for i, h := range handlers {
 			fetched = fetched || h.fetches()
-			if events[i], err = h.prepare(reads, r, payload); err != nil {
+			if events[i], err = h.prepare(reads, r, t.payload); err != nil {
 				return err
 			}
 		}
@@ -112,6 +188,12 @@ func (p *Processor) once(ctx context.Context, r Record, payload []byte, effects 
 	})
 	if err != nil {
 		return err
+	}
+	select {
+	case p.writes <- struct{}{}:
+		defer func() { <-p.writes }()
+	case <-ctx.Done():
+		return errBusy // its time went by while it waited for others, which is no failure of its own
 	}
 	status := StatusDone
 	if len(handlers) == 0 {
@@ -126,7 +208,7 @@ func (p *Processor) once(ctx context.Context, r Record, payload []byte, effects 
 			if err != nil {
 				return err
 			}
-			if fetched && now != effects+1 {
+			if fetched && now != t.effects+1 {
 				return errStale
 			}
 		}
@@ -166,8 +248,8 @@ func (p *Processor) lockObject(ctx context.Context, tx *sqlx.Tx, key string) (ef
 	return effects, nil
 }
 
-// failed notes a try that came to nothing, and gives the event up after the last one. What it returns is for River.
-func (p *Processor) failed(ctx context.Context, r Record, cause error) error {
+// failed notes a try that came to nothing, and gives the event up after the last one.
+func (p *Processor) failed(ctx context.Context, r Record, cause error, rest *agenda) {
 	ctx = context.WithoutCancel(ctx) // the note is due even when the try ran out of time
 	r.Attempts++
 	r.Failure, r.Reason, r.LastError = classOf(cause), reasonOf(cause), plain(cause.Error(), maxErrorBytes)
@@ -190,11 +272,13 @@ func (p *Processor) failed(ctx context.Context, r Record, cause error) error {
 	})
 	switch {
 	case err != nil:
-		return errors.Join(cause, fmt.Errorf("webhook: note the failure of event %s: %w", r.ID, err))
+		rest.fail(fmt.Errorf("webhook: note the failure of event %s (%w): %w", r.ID, cause, err))
+		return
 	case noted == 0:
-		return nil // another job ended it meanwhile
+		return // another job ended it meanwhile
 	case !dead:
-		return river.JobSnooze(pause)
+		rest.again(at)
+		return
 	}
 	p.metrics.end(ctx, r.Type, StatusDead, 0)
 	if p.cfg.OnDead != nil {
@@ -202,7 +286,6 @@ func (p *Processor) failed(ctx context.Context, r Record, cause error) error {
 			p.cfg.Logger.ErrorContext(ctx, "webhook alert failed", slog.String("event", r.ID), slog.Any("error", err))
 		}
 	}
-	return river.JobCancel(cause)
 }
 
 // guard turns a panic of a handler into an error, so that it falls on its own event only.
