@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -46,11 +47,13 @@ func (s *Server) api(pattern string, endpoint func(c *call) (object, error)) {
 			return
 		}
 		values := r.URL.Query()
-		if r.Method == http.MethodPost {
-			if values, err = url.ParseQuery(string(body)); err != nil {
+		if len(body) > 0 { // of DELETE too
+			sent, err := url.ParseQuery(string(body))
+			if err != nil {
 				writeError(w, invalid("", "The body is not form-encoded."))
 				return
 			}
+			maps.Copy(values, sent)
 		}
 		out, err := s.answer(r, pattern, values, body, endpoint)
 		if err != nil {
@@ -64,7 +67,8 @@ func (s *Server) api(pattern string, endpoint func(c *call) (object, error)) {
 			}
 		}
 		if out.drop {
-			panic(http.ErrAbortHandler) // net/http cuts the connection
+			s.cut(w)
+			return
 		}
 		if out.replayed {
 			w.Header().Set("Idempotent-Replayed", "true")
@@ -73,6 +77,18 @@ func (s *Server) api(pattern string, endpoint func(c *call) (object, error)) {
 		w.WriteHeader(out.status)
 		_, _ = w.Write(out.body) // a client that is gone cannot be told
 	})
+}
+
+// cut ends the connection within the answer: before its first byte, clients of net/http would send a request that has an
+// idempotency key again by themselves.
+func (s *Server) cut(w http.ResponseWriter) {
+	conn, buf, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler) // no connection of our own: net/http ends the stream
+	}
+	_, _ = buf.WriteString("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{") // whoever is gone already need not be cut off
+	_ = buf.Flush()
+	_ = conn.Close()
 }
 
 // reply is what a call is answered with, and how.
