@@ -84,7 +84,7 @@ func newHookBench(ctx context.Context, o options, r *report) (b *hookBench, stop
 	if _, err := admin.Writer().ExecContext(ctx, "CREATE DATABASE "+name); err != nil {
 		return nil, nil, errors.Join(err, stop())
 	}
-	r.line("PostgreSQL", "%s", how)
+	r.linef("PostgreSQL", "%s", how)
 	b = &hookBench{o: o, r: r}
 	if b.url, err = dbtest.URLOf(server, name); err != nil {
 		return nil, nil, errors.Join(err, stop())
@@ -230,7 +230,7 @@ func (b *hookBench) receiving(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("receive: %w", err)
 		}
-		b.r.line(fmt.Sprintf("receive, %d callers", callers), "%.0f/s; a bare handler %.0f/s; %.2f of it", rates[1], rates[0], rates[1]/rates[0])
+		b.r.linef(fmt.Sprintf("receive, %d callers", callers), "%.0f/s; a bare handler %.0f/s; %.2f of it", rates[1], rates[0], rates[1]/rates[0])
 		if callers > 1 {
 			b.r.ratio("webhook.receive", rates[1]/rates[0], "≥ 0.7")
 		}
@@ -300,8 +300,8 @@ func (b *hookBench) latency(ctx context.Context) error {
 	if left == 0 {
 		return errors.New("the backlog ended before the measurement did")
 	}
-	b.r.line("receive when idle, 50/s", "p50 %s, p99 %s", idle50.Round(10*time.Microsecond), idle99.Round(10*time.Microsecond))
-	b.r.line("the same while a backlog drains", "p50 %s, p99 %s", busy50.Round(10*time.Microsecond), busy99.Round(10*time.Microsecond))
+	b.r.linef("receive when idle, 50/s", "p50 %s, p99 %s", idle50.Round(10*time.Microsecond), idle99.Round(10*time.Microsecond))
+	b.r.linef("the same while a backlog drains", "p50 %s, p99 %s", busy50.Round(10*time.Microsecond), busy99.Round(10*time.Microsecond))
 	b.r.ratio("webhook.p99", float64(busy99)/float64(idle99), "≤ 3")
 	return b.clear(ctx)
 }
@@ -369,7 +369,7 @@ func (b *hookBench) draining(ctx context.Context) error {
 			return fmt.Errorf("drain: %w", err)
 		}
 		mine, theirs := float64(c.events)/ours.Seconds(), float64(c.events)/idle.Seconds()
-		b.r.line(fmt.Sprintf("drain %d, %s", c.events, c.what), "%.0f/s; River's no-ops %.0f/s; %.2f of it", mine, theirs, mine/theirs)
+		b.r.linef(fmt.Sprintf("drain %d, %s", c.events, c.what), "%.0f/s; River's no-ops %.0f/s; %.2f of it", mine, theirs, mine/theirs)
 		if c.workers == 0 {
 			b.r.ratio("webhook.drain", mine/theirs, "≥ 0.7")
 		}
