@@ -195,16 +195,23 @@ CREATE TRIGGER qs_credit_entries_no_update BEFORE UPDATE ON qs_credit_entries FO
 -- the account's, and its amounts are right for its kind. Accounts and lots are never deleted.
 -- +goose StatementBegin
 CREATE FUNCTION qs_credit_entries_check() RETURNS trigger AS $$
+DECLARE
+    lotless BOOLEAN;
+    wrong   BOOLEAN;
 BEGIN
-    -- LIMIT 1 keeps each look a look by key, whatever the statistics say.
-    IF EXISTS (SELECT 1 FROM written AS e
-        LEFT JOIN LATERAL (SELECT 1 AS found FROM qs_credit_accounts WHERE id = e.account_id LIMIT 1) AS a ON TRUE
-        LEFT JOIN LATERAL (SELECT account_id FROM qs_credit_lots WHERE id = e.lot_id LIMIT 1) AS l ON TRUE
-        WHERE a.found IS NULL OR (e.lot_id IS NOT NULL AND l.account_id IS DISTINCT FROM e.account_id)
-            OR NOT CASE e.kind WHEN 'grant' THEN e.amount > 0 WHEN 'debit' THEN e.amount <= 0 WHEN 'expire' THEN e.amount < 0
+    -- A lot has an account, so that only entries without one need the second look. LIMIT 1 keeps each look a look by
+    -- key, whatever the statistics say.
+    SELECT bool_or(e.lot_id IS NULL), bool_or((e.lot_id IS NOT NULL AND l.account_id IS DISTINCT FROM e.account_id)
+            OR NOT CASE e.kind WHEN 'debit' THEN e.amount <= 0 WHEN 'grant' THEN e.amount > 0 WHEN 'expire' THEN e.amount < 0
                 WHEN 'revoke' THEN e.amount <= 0 WHEN 'repay' THEN e.amount = 0 AND e.debt < 0 ELSE e.amount <> 0 END
             OR (e.debt <> 0 AND e.kind NOT IN ('debit', 'revoke', 'repay')))
-    THEN
+        INTO lotless, wrong
+        FROM written AS e LEFT JOIN LATERAL (SELECT account_id FROM qs_credit_lots WHERE id = e.lot_id LIMIT 1) AS l ON TRUE;
+    IF lotless AND NOT wrong THEN
+        wrong := EXISTS (SELECT 1 FROM written AS e LEFT JOIN LATERAL (SELECT 1 AS found FROM qs_credit_accounts WHERE id = e.account_id LIMIT 1) AS a ON TRUE
+            WHERE e.lot_id IS NULL AND a.found IS NULL);
+    END IF;
+    IF wrong THEN
         RAISE integrity_constraint_violation USING MESSAGE = 'an entry refers to no account, or to no lot of it, or its amounts are not of its kind';
     END IF;
     RETURN NULL;
