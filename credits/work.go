@@ -163,9 +163,6 @@ func (w *work) load(ctx context.Context, ops ...op) error {
 	for _, o := range ops {
 		o.needs(n)
 	}
-	if err := w.findHolders(ctx, n); err != nil {
-		return err
-	}
 	if err := w.lock(ctx, n); err != nil {
 		return err
 	}
@@ -186,6 +183,9 @@ func (w *work) load(ctx context.Context, ops ...op) error {
 			}
 		}
 		need := n.accounts[id]
+		if need == nil {
+			continue // it is there for a hold of its own
+		}
 		short := need.use > 0 && need.use > a.headFree() && a.Available >= a.headFree() && !a.whole
 		if short || (need.order && a.head != nil && !a.head.known) {
 			open = append(open, a)
@@ -210,9 +210,10 @@ func (w *work) lock(ctx context.Context, n *needs) error {
 		ids = append(ids, id)
 	}
 	slices.Sort(ids)
-	for first := true; len(ids) > 0; first = false {
+	holds := n.holds
+	for first := true; len(ids) > 0 || len(holds) > 0; first = false {
 		var found []*account
-		if err := w.selectAll(ctx, &found, lockAccounts, w.list(ids)); err != nil {
+		if err := w.selectAll(ctx, &found, lockAccounts, w.list(ids), w.list(texts(holds))); err != nil {
 			return fmt.Errorf("credits: lock accounts: %w", err)
 		}
 		for _, a := range found {
@@ -222,6 +223,7 @@ func (w *work) lock(ctx context.Context, n *needs) error {
 		if !first {
 			return nil
 		}
+		holds = nil
 		ids = slices.DeleteFunc(ids, func(id string) bool { return w.accounts[id] != nil || !n.accounts[id].make })
 		if len(ids) > 0 {
 			at := database.At(w.now)
