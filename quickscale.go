@@ -15,6 +15,7 @@ package quickscale
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -104,6 +105,13 @@ type Config struct {
 	MailFrom string
 	// Mailer replaces SMTP.
 	Mailer mail.Mailer
+	// MailTemplates replaces texts of mails by file name, such as auth.verify.txt or credits.low.txt. Nil: none.
+	MailTemplates fs.FS
+	// LowCredits is the balance below which people are told by mail that their credits run low, once each time. 0: only
+	// those whose account has a mark of its own.
+	LowCredits credits.Amount
+	// SealKey signs the receipts of the ledger's seals; see credits.Ledger.SealReceipt. Nil: there are no receipts.
+	SealKey ed25519.PrivateKey
 	// AdminEmail becomes an administrator once the address is verified. Empty: nobody does.
 	AdminEmail string
 	// Templates replaces built-in templates by path: "web/layout.html", "auth/login.html". Nil: none.
@@ -137,6 +145,7 @@ type App struct {
 	jobs    *jobs.Engine
 	site    *web.Site
 	pages   *credits.Pages
+	mails   *mail.Templates
 	stripe  *client.API
 	double  *stripetest.Server // nil with a real Stripe
 	outbox  *mail.Outbox       // nil with a real mailer
@@ -154,7 +163,7 @@ func New(cfg Config) (*App, error) {
 		return nil, err
 	}
 	a := &App{cfg: cfg, db: db}
-	for _, wire := range []func() error{a.wireSite, a.wireJobs, a.wireStripe, a.wireMail, a.wireAuth, a.wireCredits, a.wireBilling, a.wireServices, a.wireAdmin, a.wireTasks} {
+	for _, wire := range []func() error{a.wireSite, a.wireJobs, a.wireStripe, a.wireMail, a.wireMails, a.wireAuth, a.wireCredits, a.wireBilling, a.wireServices, a.wireAdmin, a.wireTasks} {
 		if err := wire(); err != nil {
 			return nil, err
 		}

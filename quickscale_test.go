@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/quickscale/quickscale"
+	"github.com/quickscale/quickscale/auth"
 	"github.com/quickscale/quickscale/billing/stripetest"
 	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/internal/database"
@@ -369,5 +370,50 @@ func TestApp_ServicesDebitsAndWebhooksOnOneAccountConserveTheSum(t *testing.T) {
 		assert.Equal(t, rest, inLots, "lots")
 		assert.Equal(t, rest, balance.Available, "balance")
 		assert.Zero(t, balance.Held)
+	})
+}
+
+func TestNotify_MailsWhoseCreditsRunLowOrExpire(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, dbtest.Empty, func(t *testing.T, db *database.DB) {
+		app := newApp(t, db, func(c *quickscale.Config) {
+			c.LowCredits, c.JobPoll = 5*credits.Credit, 20*time.Millisecond
+			c.MailTemplates = fstest.MapFS{"credits.low.txt": {Data: []byte("Subject: Low at {{site}}\n\nOnly {{.Available}} left. {{.Buy}}\n")}}
+		})
+		require.NoError(t, app.Migrate(t.Context()))
+		require.NoError(t, app.Start(t.Context()))
+		t.Cleanup(func() { assert.NoError(t, app.Stop(context.Background())) })
+		u, err := app.Auth.CreateUser(t.Context(), auth.CreateUserParams{Email: "ada@example.com", Password: "correct horse battery", Verified: true, Role: auth.RoleUser})
+		require.NoError(t, err)
+		soon := time.Now().Add(48 * time.Hour)
+		_, err = app.Credits.Grant(t.Context(), credits.GrantParams{Account: u.ID, Amount: 10 * credits.Credit, Source: credits.Bonus, Reason: "Trial", ExpiresAt: &soon})
+		require.NoError(t, err)
+		_, err = app.Credits.WarnExpiring(t.Context())
+		require.NoError(t, err)
+		for range 2 { // once per crossing
+			_, err = app.Credits.Debit(t.Context(), credits.DebitParams{Account: u.ID, Amount: 3 * credits.Credit, Reason: "Use"})
+			require.NoError(t, err)
+		}
+		// An account of the host's own that no user has is nobody's to mail.
+		_, err = app.Credits.Grant(t.Context(), credits.GrantParams{Account: "a machine", Amount: credits.Credit, Source: credits.Bonus, Reason: "Trial", ExpiresAt: &soon})
+		require.NoError(t, err)
+
+		type message struct{ To, Subject, Text string }
+		var page struct {
+			Data struct{ Messages []message }
+		}
+		require.Eventually(t, func() bool {
+			_, body, _ := get(t, app.Handler(), "/dev/mail", "Accept", "application/json")
+			require.NoError(t, json.Unmarshal([]byte(body), &page))
+			return len(page.Data.Messages) >= 2
+		}, time.Minute, 50*time.Millisecond)
+		require.Len(t, page.Data.Messages, 2)
+		bySubject := map[string]message{}
+		for _, m := range page.Data.Messages {
+			assert.Equal(t, "ada@example.com", m.To)
+			bySubject[m.Subject] = m
+		}
+		assert.Contains(t, bySubject["Low at QuickScale"].Text, "Only 4 left. http://127.0.0.1:1/billing/", "the host's own text")
+		assert.Contains(t, bySubject["Some of your credits for QuickScale expire soon"].Text, "/credits/")
 	})
 }

@@ -2,6 +2,7 @@ package quickscale
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -134,15 +135,24 @@ func (a *App) wireMail() error {
 func (a *App) wireAuth() (err error) {
 	a.Auth, err = auth.New(auth.Config{
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Mail: a.Mail, BaseURL: a.cfg.BaseURL, Site: a.site, Panels: a.panels,
-		AdminEmail: a.cfg.AdminEmail, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+		MailTemplates: a.cfg.MailTemplates, AdminEmail: a.cfg.AdminEmail, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	return err
 }
 
 func (a *App) wireCredits() (err error) {
-	a.Credits, err = credits.New(credits.Config{DB: a.db.Writer(), ReadDB: a.db.Reader(), Clock: a.cfg.Clock, Logger: a.cfg.Logger})
+	a.Credits, err = credits.New(credits.Config{
+		DB: a.db.Writer(), ReadDB: a.db.Reader(), Jobs: a.jobs.Client(), LowAt: a.cfg.LowCredits, OnLow: a.onLow, OnExpiring: a.onExpiring,
+		SigningKey: a.cfg.SealKey, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+	})
 	if err != nil {
 		return err
+	}
+	if err := a.Credits.AddWorkers(a.jobs.Workers()); err != nil {
+		return err
+	}
+	if _, err := a.jobs.Client().PeriodicJobs().AddManySafely(a.Credits.PeriodicJobs()); err != nil {
+		return fmt.Errorf("quickscale: the ledger's jobs: %w", err)
 	}
 	a.pages, err = credits.NewPages(credits.PagesConfig{
 		Ledger: a.Credits, Account: accountOf, LoginURL: authPath + "/login", BuyURL: billingPath + "/", Site: a.site,
@@ -195,6 +205,7 @@ const (
 	sweepEvery     = 5 * time.Minute
 	catalogueEvery = time.Hour
 	accountsEvery  = 24 * time.Hour
+	pruneEvery     = 24 * time.Hour
 )
 
 func (a *App) wireTasks() error {
@@ -203,8 +214,12 @@ func (a *App) wireTasks() error {
 		every time.Duration
 		run   func(ctx context.Context) error
 	}{
-		{"credits_expire", sweepEvery, func(ctx context.Context) error {
-			_, err := a.Credits.Expire(ctx)
+		{"webhook_sweep", sweepEvery, func(ctx context.Context) error {
+			_, err := a.Webhooks.Sweep(ctx, webhook.DefaultStale)
+			return err
+		}},
+		{"webhook_prune", pruneEvery, func(ctx context.Context) error {
+			_, err := a.Webhooks.Prune(ctx, webhook.PruneParams{})
 			return err
 		}},
 		{"services_sweep", sweepEvery, func(ctx context.Context) error {

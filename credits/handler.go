@@ -1,17 +1,13 @@
 package credits
 
 import (
-	"context"
 	"embed"
-	"encoding/csv"
 	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/quickscale/quickscale/internal/problem"
 	"github.com/quickscale/quickscale/internal/web"
@@ -102,6 +98,9 @@ func (p *Pages) signedIn(next func(w http.ResponseWriter, r *http.Request, accou
 	}
 }
 
+// kinds are those that the history can be filtered by.
+var kinds = []Kind{KindGrant, KindDebit, KindExpire, KindAdjust, KindTransfer, KindRevoke, KindRepay}
+
 // creditsPage is the data of credits.html.
 type creditsPage struct {
 	Path    string  `json:"-"`
@@ -131,7 +130,7 @@ func (p *Pages) showCredits(w http.ResponseWriter, r *http.Request, account stri
 	for i := range entries {
 		entries[i].Metadata = nil // the host's own notes
 	}
-	page := creditsPage{Path: p.cfg.Path, BuyURL: p.cfg.BuyURL, Balance: balance, Kind: history.Kind, Kinds: []Kind{KindGrant, KindDebit, KindExpire},
+	page := creditsPage{Path: p.cfg.Path, BuyURL: p.cfg.BuyURL, Balance: balance, Kind: history.Kind, Kinds: kinds,
 		Entries: entries, CSV: p.cfg.Path + "/history.csv"}
 	query := url.Values{}
 	if history.Kind != "" {
@@ -156,51 +155,29 @@ func historyParams(r *http.Request, account string) HistoryParams {
 
 // exportHistory sends the history page by page as it is read, so that its length costs no memory.
 func (p *Pages) exportHistory(w http.ResponseWriter, r *http.Request, account string) {
-	history := historyParams(r, account)
-	history.Limit = MaxPage
-	entries, more, err := p.cfg.Ledger.History(r.Context(), history)
-	if err != nil {
-		p.cfg.Site.Fail(w, r, err)
-		return
-	}
 	w.Header().Set("Content-Type", "text/csv; charset=utf-8")
 	w.Header().Set("Content-Disposition", `attachment; filename="credits.csv"`)
-	if err := p.writeHistory(r.Context(), w, history, entries, more); err != nil {
+	out := &sent{Writer: w}
+	err := p.cfg.Ledger.HistoryCSV(r.Context(), out, historyParams(r, account))
+	switch {
+	case err == nil:
+	case !out.begun:
+		w.Header().Del("Content-Disposition")
+		p.cfg.Site.Fail(w, r, err)
+	default:
 		p.cfg.Logger.ErrorContext(r.Context(), "credits: export of the history broke off", slog.Any("error", err))
 		panic(http.ErrAbortHandler) // so that the file is not taken for whole
 	}
 }
 
-func (p *Pages) writeHistory(ctx context.Context, w io.Writer, history HistoryParams, entries []Entry, more bool) error {
-	out := csv.NewWriter(w)
-	if err := out.Write([]string{"seq", "date", "kind", "amount", "balance", "available", "source", "reason", "reference"}); err != nil {
-		return err
-	}
-	for {
-		for _, e := range entries {
-			// Numbers are left as they are: a sign before one makes no formula of it.
-			line := []string{strconv.FormatInt(e.Seq, 10), e.CreatedAt.Format(time.RFC3339), csvCell(string(e.Kind)), e.Amount.String(), e.Balance.String(),
-				e.Available.String(), csvCell(string(e.Source)), csvCell(e.Reason), csvCell(e.Reference)}
-			if err := out.Write(line); err != nil {
-				return err
-			}
-		}
-		out.Flush()
-		if err := out.Error(); err != nil || !more {
-			return err
-		}
-		history.Before = entries[len(entries)-1].Seq
-		var err error
-		if entries, more, err = p.cfg.Ledger.History(ctx, history); err != nil {
-			return err
-		}
-	}
+// sent knows whether anything was written.
+type sent struct {
+	io.Writer
+	begun bool
 }
 
-// csvCell puts a quote before text that a spreadsheet would take for a formula (OWASP, CSV injection).
-func csvCell(text string) string {
-	if text != "" && strings.ContainsRune("=+-@\t\r\n", rune(text[0])) {
-		return "'" + text
-	}
-	return text
+// Write implements io.Writer.
+func (s *sent) Write(b []byte) (int, error) {
+	s.begun = true
+	return s.Writer.Write(b)
 }

@@ -186,15 +186,15 @@ func TestPages_CSVIsWholeAndHasNoFormulas(t *testing.T) {
 		rows, err := csv.NewReader(strings.NewReader(body)).ReadAll()
 		require.NoError(t, err)
 		require.Len(t, rows, 1+credits.MaxPage+len(hostile)+1, "more than one page of the ledger")
-		assert.Equal(t, []string{"seq", "date", "kind", "amount", "balance", "available", "source", "reason", "reference"}, rows[0])
-		assert.Equal(t, []string{"1", "2026-03-01T12:00:00Z", "grant", "1000", "1000", "1000", "purchase", "Pack, with \"quotes\"\nand lines", ""}, rows[len(rows)-1])
+		assert.Equal(t, []string{"seq", "time", "kind", "amount", "debt", "balance", "available", "source", "service", "reason", "reference", "id"}, rows[0])
+		assert.Equal(t, []string{"1", "2026-03-01T12:00:00Z", "grant", "1000", "0", "1000", "1000", "purchase", "", "Pack, with \"quotes\"\nand lines", ""}, rows[len(rows)-1][:11])
 		for i, reason := range hostile {
 			row := rows[len(rows)-2-i]
 			assert.Equal(t, "-0.5", row[3], "numbers stay numbers")
 			if strings.ContainsAny(reason[:1], "=+-@") {
 				reason = "'" + reason
 			}
-			assert.Equal(t, reason, row[7])
+			assert.Equal(t, reason, row[9])
 		}
 		assert.NotContains(t, body, "Not Ada's")
 		_, body = d.get("/credits/history.csv?kind=grant", "ada", html)
