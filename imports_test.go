@@ -12,8 +12,8 @@ import (
 
 const module = "github.com/quickscale/quickscale"
 
-// allowed are the public packages that each public package may import (docs/architecture.md). The root wires all of
-// them; examples and commands may import anything.
+// allowed are the public packages that each public package may import. The root wires all of them; examples and
+// commands may import anything.
 var allowed = map[string][]string{
 	"auth":               {"mail"},
 	"billing":            {"credits", "webhook"},

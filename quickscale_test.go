@@ -88,6 +88,19 @@ func TestNew_ProductionTakesNoSimulation(t *testing.T) {
 	_, _, header := get(t, app.Handler(), "/nowhere")
 	assert.Contains(t, header.Get("Strict-Transport-Security"), "max-age")
 	assert.Contains(t, header.Get("Content-Security-Policy"), "form-action 'self' https://checkout.stripe.com")
+	// Over https every cookie is bound to this very host.
+	require.NoError(t, app.Migrate(t.Context()))
+	r := httptest.NewRequest(http.MethodPost, "/auth/signup", strings.NewReader("email=grace%40example.com&password=correct+horse+battery"))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	w := httptest.NewRecorder()
+	app.Handler().ServeHTTP(w, r)
+	require.Equal(t, http.StatusOK, w.Code, w.Body.String())
+	cookies := w.Result().Cookies()
+	require.Len(t, cookies, 1)
+	for _, c := range cookies {
+		assert.True(t, strings.HasPrefix(c.Name, "__Host-"), c.Name)
+		assert.True(t, c.Secure && c.HttpOnly && c.SameSite == http.SameSiteLaxMode && c.Path == "/" && c.Domain == "", c.Name)
+	}
 
 	for _, c := range []struct {
 		name, want string
