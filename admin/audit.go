@@ -57,10 +57,8 @@ const recordColumns = `id, staff_id, staff_email, action, subject, detail, addre
 // maxText bounds what an address or a query leaves in the log, in bytes.
 const maxText = 500
 
-// plain is text from outside as a column takes it: valid, without NUL, and bounded.
-func plain(text string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(text[:min(len(text), maxText)], ""), "\x00", "")
-}
+// bounded is text from outside as a column takes it; the cut may fall into a character.
+func bounded(text string) string { return strings.ToValidUTF8(text[:min(len(text), maxText)], "") }
 
 // record writes one line. The page that it is about is shown only once it is written.
 func (a *Admin) record(ctx context.Context, r Record) error {
@@ -70,7 +68,7 @@ func (a *Admin) record(ctx context.Context, r Record) error {
 	}
 	const insert = `INSERT INTO qs_admin_audit (` + recordColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
 	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		_, err := a.db.ExecTx(ctx, tx, insert, id, r.StaffID, r.StaffEmail, r.Action, plain(r.Subject), plain(r.Detail), r.Address, r.RequestID, database.At(a.now()))
+		_, err := a.db.ExecTx(ctx, tx, insert, id, r.StaffID, r.StaffEmail, r.Action, bounded(r.Subject), bounded(r.Detail), r.Address, r.RequestID, database.At(a.now()))
 		return err
 	})
 	if err != nil {

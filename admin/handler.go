@@ -3,7 +3,6 @@ package admin
 import (
 	"net"
 	"net/http"
-	"net/url"
 
 	"github.com/quickscale/quickscale/internal/web"
 )
@@ -28,7 +27,6 @@ func (a *Admin) Handler() http.Handler {
 		mux.Handle("GET "+at+"/webhooks/{id}", a.gate(ActionEventView, a.showEvent))
 	}
 	mux.Handle("GET "+at+"/audit", a.gate(ActionAuditView, a.listAudit))
-	a.cfg.Site.MountAssets(mux, at)
 	mux.HandleFunc(at+"/", a.cfg.Site.NotFound)
 	return a.cfg.Site.Protect(mux)
 }
@@ -99,10 +97,7 @@ func (a *Admin) next(r *http.Request, more bool, begin string) string {
 	if !more {
 		return ""
 	}
-	q := url.Values{}
-	for name, values := range r.URL.Query() {
-		q[name] = values
-	}
+	q := r.URL.Query()
 	q.Set("before", begin)
 	return r.URL.Path + "?" + q.Encode()
 }

@@ -14,6 +14,8 @@ type paymentsPage struct {
 	Account  string        `json:"account"`
 	Payments []paymentLine `json:"payments"`
 	Next     string        `json:"next,omitempty"`
+	// HasUsers tells that accounts have pages to lead to.
+	HasUsers bool `json:"-"`
 }
 
 // paymentLine tells staff whose payment it is, which the payment itself keeps from its owner's JSON.
@@ -29,7 +31,7 @@ func (a *Admin) listPayments(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page := paymentsPage{frame: a.frame(sectionPayments), Account: account, Payments: make([]paymentLine, len(payments))}
+	page := paymentsPage{frame: a.frame(sectionPayments), Account: account, Payments: make([]paymentLine, len(payments)), HasUsers: a.cfg.Users != nil}
 	for i, p := range payments {
 		page.Payments[i] = paymentLine{p, p.Account}
 	}

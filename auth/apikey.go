@@ -21,6 +21,7 @@ const (
 	keyMark       = "qs_"
 	keyNameChars  = 12
 	maxKeys       = 100
+	maxKeyYears   = 100
 	keyUsedEvery  = time.Minute
 	keyNameDigits = "abcdefghijklmnopqrstuvwxyz0123456789"
 )
@@ -63,7 +64,7 @@ type CreateAPIKeyParams struct {
 	UserID string
 	// Name says what it is for, 1 to 100 characters.
 	Name string
-	// ExpiresAt is when it stops working, in the future. Nil: never.
+	// ExpiresAt is when it stops working, in the future and within 100 years. Nil: never.
 	ExpiresAt *time.Time
 	Client    Client
 }
@@ -89,8 +90,12 @@ func (a *Auth) CreateAPIKeyTx(ctx context.Context, tx *sqlx.Tx, p CreateAPIKeyPa
 	} else if message := checkLine(p.Name); message != "" {
 		wrong["name"] = message
 	}
-	if p.ExpiresAt != nil && !p.ExpiresAt.After(now) {
+	switch {
+	case p.ExpiresAt == nil:
+	case !p.ExpiresAt.After(now):
 		wrong["expires_at"] = "Choose a day in the future, or none."
+	case p.ExpiresAt.After(now.AddDate(maxKeyYears, 0, 0)):
+		wrong["expires_at"] = "Choose a day within the next 100 years, or none."
 	}
 	if len(wrong) > 0 {
 		return key, "", problem.Invalid(wrong)

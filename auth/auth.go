@@ -67,18 +67,21 @@ type Mailer interface {
 
 // Panel is a card on the dashboard, such as the credit balance.
 type Panel struct {
-	Label, Value string
+	Label string `json:"label"`
+	Value string `json:"value"`
 	// Note is a line under the value. Empty: none.
-	Note string
+	Note string `json:"note,omitempty"`
 	// URL and Action are the card's link. Empty: none.
-	URL, Action string
+	URL    string `json:"url,omitempty"`
+	Action string `json:"action,omitempty"`
 }
 
 // Config is what [New] takes.
 type Config struct {
 	// DB is the database, PostgreSQL or SQLite. Required.
 	DB *sqlx.DB
-	// ReadDB is a pool for reading. Nil: DB.
+	// ReadDB is a pool for reading. Nil: DB. It must show what DB has committed: with a replica that lags, a session that
+	// was ended would live on.
 	ReadDB *sqlx.DB
 	// Mail sends the links. Required.
 	Mail Mailer
@@ -144,7 +147,7 @@ func New(cfg Config) (*Auth, error) {
 		return nil, err
 	}
 	if a.cfg.Site == nil {
-		if a.cfg.Site, err = web.New(web.Config{Logger: cfg.Logger, Secure: strings.HasPrefix(cfg.BaseURL, "https:")}); err != nil {
+		if a.cfg.Site, err = web.Alone(cfg.Path, web.Config{Logger: cfg.Logger, Secure: strings.HasPrefix(cfg.BaseURL, "https:")}); err != nil {
 			return nil, err
 		}
 	}

@@ -55,6 +55,9 @@ type Event struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
+// Device is the browser and the system as people call them.
+func (e Event) Device() string { return deviceOf(e.Agent) }
+
 // record writes an event in the transaction of its cause. userID is "" where an unknown address was tried. The log line
 // is written at once; when the transaction fails there is an error line of the request beside it.
 func (a *Auth) record(ctx context.Context, tx *sqlx.Tx, userID string, kind EventKind, detail string, c Client) error {
@@ -67,7 +70,7 @@ func (a *Auth) record(ctx context.Context, tx *sqlx.Tx, userID string, kind Even
 		user = &userID
 	}
 	const insert = `INSERT INTO qs_auth_events (id, user_id, kind, detail, ip, agent, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)`
-	if _, err := a.db.ExecTx(ctx, tx, insert, id, user, kind, detail, c.IP, cleanAgent(c.Agent), database.At(a.now())); err != nil {
+	if _, err := a.db.ExecTx(ctx, tx, insert, id, user, kind, detail, c.IP, cleanText(c.Agent), database.At(a.now())); err != nil {
 		return fmt.Errorf("auth: record %s of user %s: %w", kind, userID, err)
 	}
 	a.cfg.Logger.InfoContext(ctx, "security event", slog.String("event", string(kind)), slog.String("user", userID))

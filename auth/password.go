@@ -127,17 +127,18 @@ func checkLength(password string, least int) string {
 	return ""
 }
 
-// checkPassword returns the sentence about a password that the policy refuses, or "". context are words that belong to
+// checkPassword returns the sentence about a password that the policy refuses, or "". words are those that belong to
 // the person or the product.
-func (a *Auth) checkPassword(password string, context ...string) string {
+func (a *Auth) checkPassword(password string, words ...string) string {
 	if message := checkLength(password, a.cfg.MinPassword); message != "" {
 		return message
 	}
 	if isCommon(password) {
 		return "This password is one of the first that attackers try. Choose another one, such as a few words that do not belong together."
 	}
-	low := strings.ToLower(password)
-	for _, word := range append(context, a.cfg.Site.Name()) {
+	low, name := strings.ToLower(password), strings.Fields(a.cfg.Site.Name())
+	words = append(words, strings.Join(name, " "), strings.Join(name, ""))
+	for _, word := range append(words, name...) {
 		word = strings.ToLower(word)
 		// What is long without the word may contain it.
 		if utf8.RuneCountInString(word) >= 3 && strings.Contains(low, word) &&

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -28,6 +27,9 @@ type Session struct {
 	ExpiresAt time.Time `json:"expires_at"`
 }
 
+// Device is the browser and the system as people call them.
+func (s Session) Device() string { return deviceOf(s.Agent) }
+
 // SignedIn is a session that has just begun.
 type SignedIn struct {
 	User    User
@@ -35,6 +37,9 @@ type SignedIn struct {
 	// Token is what the browser holds; it is stored nowhere in clear.
 	Token string
 }
+
+// LogValue is the user's id: the token must not be logged.
+func (s SignedIn) LogValue() slog.Value { return s.User.LogValue() }
 
 type sessionRow struct {
 	ID         string        `db:"id"`
@@ -76,7 +81,7 @@ func (a *Auth) startSession(ctx context.Context, tx *sqlx.Tx, u userRow, remembe
 	}
 	token, hash := newSecret()
 	now := a.now()
-	s := sessionRow{ID: id, IP: c.IP, Agent: cleanAgent(c.Agent), Remember: remember, CreatedAt: database.At(now), LastSeenAt: database.At(now),
+	s := sessionRow{ID: id, IP: c.IP, Agent: cleanText(c.Agent), Remember: remember, CreatedAt: database.At(now), LastSeenAt: database.At(now),
 		ExpiresAt: database.At(now.Add(a.lifetime(remember)))}
 	s.IdleUntil = earlier(database.At(now.Add(a.idle(remember))), s.ExpiresAt)
 	const insert = `INSERT INTO qs_auth_sessions (` + sessionColumns + `, token_hash, user_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
@@ -235,54 +240,4 @@ func (a *Auth) endSession(ctx context.Context, tx *sqlx.Tx, token string, c Clie
 		return fmt.Errorf("auth: end a session: %w", err)
 	}
 	return a.record(ctx, tx, userID, EventLogOut, "", c)
-}
-
-// The cookies. Where people come over https their names begin with __Host-, which ties them to this very host.
-const (
-	sessionCookie = "qs_session"
-	// ticketCookie holds what the browser that signed up shows when it confirms the address.
-	ticketCookie = "qs_signup"
-	// confirmCookie holds the link's token in another browser until the log-in there.
-	confirmCookie = "qs_confirm"
-)
-
-const confirmLifetime = 30 * time.Minute
-
-func (a *Auth) cookie(name string) *http.Cookie {
-	c := &http.Cookie{Name: name, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: a.cfg.Site.Secure()}
-	if c.Secure {
-		c.Name = "__Host-" + name
-	}
-	return c
-}
-
-// setCookie sets a cookie for lifetime, or until the browser closes when that is 0.
-func (a *Auth) setCookie(w http.ResponseWriter, name, value string, lifetime time.Duration) {
-	c := a.cookie(name)
-	c.Value, c.MaxAge = value, int(lifetime/time.Second)
-	http.SetCookie(w, c)
-}
-
-func (a *Auth) dropCookie(w http.ResponseWriter, name string) {
-	c := a.cookie(name)
-	c.MaxAge = -1
-	http.SetCookie(w, c)
-}
-
-// readCookie returns a cookie that has the form of our secrets, or "".
-func (a *Auth) readCookie(r *http.Request, name string) string {
-	c, err := r.Cookie(a.cookie(name).Name)
-	if err != nil || !isSecret(c.Value) {
-		return ""
-	}
-	return c.Value
-}
-
-// setSession gives the browser its session.
-func (a *Auth) setSession(w http.ResponseWriter, s SignedIn) {
-	lifetime := time.Duration(0)
-	if s.Session.Remember {
-		lifetime = s.Session.ExpiresAt.Sub(s.Session.CreatedAt)
-	}
-	a.setCookie(w, sessionCookie, s.Token, lifetime)
 }

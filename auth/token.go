@@ -37,8 +37,8 @@ func isSecret(s string) bool {
 	if len(s) != secretChars {
 		return false
 	}
-	_, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	return err == nil
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	return err == nil && len(raw) == secretBytes // the decoder skips line ends, and they would count as characters
 }
 
 // purpose is what a mailed token is for.

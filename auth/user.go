@@ -146,7 +146,7 @@ func (a *Auth) Users(ctx context.Context, p UsersParams) (users []User, more boo
 	// Runs along the primary key, or qs_auth_users_email and _name.
 	query, args := `SELECT `+userColumns+` FROM qs_auth_users u WHERE 1 = 1`, []any{}
 	if q := strings.ToLower(strings.TrimSpace(p.Query)); q != "" {
-		prefix := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(cleanAgent(q)) + "%"
+		prefix := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(cleanText(q)) + "%"
 		query, args = query+` AND (u.email_key LIKE ? ESCAPE '\' OR u.name_key LIKE ? ESCAPE '\')`, append(args, prefix, prefix)
 	}
 	if isID(p.Before) {
@@ -390,7 +390,10 @@ func checkLine(s string) string {
 	switch {
 	case utf8.RuneCountInString(s) > maxName:
 		return fmt.Sprintf("Use at most %d characters.", maxName)
-	case !utf8.ValidString(s), strings.ContainsFunc(s, func(c rune) bool { return unicode.IsControl(c) || unicode.In(c, unicode.Zl, unicode.Zp) }):
+	// Signs that turn the direction of text would make a name read as another one.
+	case !utf8.ValidString(s), strings.ContainsFunc(s, func(c rune) bool {
+		return unicode.IsControl(c) || unicode.In(c, unicode.Zl, unicode.Zp, unicode.Bidi_Control)
+	}):
 		return "Use letters, digits, spaces and signs only."
 	}
 	return ""

@@ -20,7 +20,6 @@ func (b *Billing) Handler() http.Handler {
 	mux.HandleFunc("GET "+at+"/payments", b.signedIn(b.listPayments))
 	mux.HandleFunc("GET "+at+"/payments/{id}", b.signedIn(b.showPayment))
 	mux.HandleFunc("GET "+at+"/payments/{id}/receipt", b.signedIn(b.showReceipt))
-	b.cfg.Site.MountAssets(mux, at)
 	mux.HandleFunc(at+"/", b.cfg.Site.NotFound)
 	return b.cfg.Site.Protect(mux)
 }

@@ -72,7 +72,7 @@ func NewOutbox(cfg OutboxConfig) (*Outbox, error) {
 		cfg.Clock = time.Now
 	}
 	if cfg.Site == nil {
-		if cfg.Site, err = web.New(web.Config{}); err != nil {
+		if cfg.Site, err = web.Alone(cfg.Path, web.Config{}); err != nil {
 			return nil, err
 		}
 	}

@@ -19,7 +19,7 @@ func (o *Outbox) Handler() http.Handler {
 	mux.HandleFunc("GET "+at+"/{$}", o.list)
 	mux.HandleFunc("GET "+at+"/{id}", o.show)
 	mux.HandleFunc("GET "+at+"/{id}/html", o.frame)
-	mux.HandleFunc(at+"/", o.cfg.Site.NotFound)
+	mux.HandleFunc(at+"/", o.cfg.Site.Missing(mux))
 	return o.cfg.Site.Protect(mux)
 }
 

@@ -14,36 +14,18 @@ import (
 	"github.com/quickscale/quickscale/internal/web"
 )
 
-var errMethod = problem.New("method_not_allowed", "This address does not take this method; the Allow header says which.")
-
 // APIHandler serves the JSON API below Config.APIPath, which the host mounts without stripping it. Every answer is
 // JSON, errors too, whatever the request accepts. Requests that a browser makes for another site are refused as they
 // are on the pages, since a session may call the API too.
 func (s *Services) APIHandler() http.Handler {
 	mux := http.NewServeMux()
 	at := s.cfg.APIPath
-	for _, route := range []struct {
-		method, path string
-		serve        func(w http.ResponseWriter, r *http.Request, who Caller)
-	}{
-		{http.MethodGet, "/services", s.apiList},
-		{http.MethodPost, "/services/{name}", s.apiCall},
-		{http.MethodGet, "/credits", s.apiCredits},
-		{http.MethodGet, "/usage", s.apiUsage},
-	} {
-		mux.HandleFunc(route.method+" "+at+route.path, s.called(route.serve))
-		mux.HandleFunc(at+route.path, func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Allow", route.method)
-			s.cfg.Site.FailJSON(w, r, errMethod)
-		})
-	}
-	mux.HandleFunc(at+"/", s.cfg.Site.NotFound)
-	protected := s.cfg.Site.Protect(mux)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r = r.Clone(r.Context())
-		r.Header.Set("Accept", "application/json")
-		protected.ServeHTTP(w, r)
-	})
+	mux.HandleFunc("GET "+at+"/services", s.called(s.apiList))
+	mux.HandleFunc("POST "+at+"/services/{name}", s.called(s.apiCall))
+	mux.HandleFunc("GET "+at+"/credits", s.called(s.apiCredits))
+	mux.HandleFunc("GET "+at+"/usage", s.called(s.apiUsage))
+	mux.HandleFunc(at+"/", s.cfg.Site.Missing(mux))
+	return web.JSONOnly(s.cfg.Site.Protect(mux))
 }
 
 // called lets only those through whom Config.API knows.

@@ -135,7 +135,9 @@ func (s *Services) findKey(ctx context.Context, tx *sqlx.Tx, account, key string
 
 // end is how a call ends.
 type end struct {
-	status  Status
+	status Status
+	// charge says that an entry is written, of charged, which may be zero.
+	charge  bool
 	charged credits.Amount
 	entry   *uuid.UUID
 	output  json.RawMessage

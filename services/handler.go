@@ -29,7 +29,7 @@ func (s *Services) Handler() http.Handler {
 	mux.HandleFunc("GET "+at+"/{$}", s.listPage)
 	mux.HandleFunc("GET "+at+"/{name}", s.showForm)
 	mux.HandleFunc("POST "+at+"/{name}", s.postForm)
-	mux.HandleFunc(at+"/", s.cfg.Site.NotFound)
+	mux.HandleFunc(at+"/", s.cfg.Site.Missing(mux))
 	return s.cfg.Site.Protect(mux)
 }
 

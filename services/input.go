@@ -256,14 +256,29 @@ func (in *input) valid(v any) (any, error) {
 	return v, nil
 }
 
-// fingerprint condenses a value of In for comparison under one idempotency key.
+// fingerprint condenses a value of In for comparison under one idempotency key. Fields without a value are left out, so
+// that a repetition is known again by a version of the program whose input has one field more.
 func fingerprint(service string, v any) (string, error) {
-	text, err := json.Marshal([]any{service, v})
+	text, err := json.Marshal([]any{service, filled(reflect.ValueOf(v))})
 	if err != nil {
 		return "", fmt.Errorf("services: fingerprint: %w", err)
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:]), nil
+}
+
+// filled is a struct as a map of the fields that have a value, and everything else as it is. A pointer to zero is a value.
+func filled(v reflect.Value) any {
+	if v.Kind() != reflect.Struct {
+		return v.Interface()
+	}
+	m := map[string]any{}
+	for f, value := range v.Fields() {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "-" && !value.IsZero() {
+			m[name] = filled(value)
+		}
+	}
+	return m
 }
 
 // check compares a decoded JSON value with what the field takes, and puts a sentence for each fault under its path.

@@ -1,6 +1,7 @@
 package services
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"runtime/debug"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -135,18 +137,21 @@ func (r *registered) accept(given any) (any, error) {
 	return r.input.decode(text)
 }
 
+// maxRounds bounds how often a call finds its key taken and, at the next look, free again.
+const maxRounds = 10
+
 // errTaken: another call got the key between our look and our write.
 var errTaken = errors.New("services: the idempotency key was taken meanwhile")
 
 // begin records the intent of a call and sets its price aside, or returns the ended call that owns the key.
 func (s *Services) begin(ctx context.Context, r *registered, p RunParams, price credits.Amount, mark string) (callRow, error) {
-	for {
+	for round := 1; ; round++ {
 		row, err := s.beginOnce(ctx, r, p, price, mark)
 		switch {
-		case errors.Is(err, errTaken):
+		case errors.Is(err, errTaken) && round < maxRounds:
 			continue // the look of the next round finds it
-		case p.IdempotencyKey != "" && errors.Is(err, credits.ErrInsufficient):
-			// What is missing may have gone to the first call with this key, while this one waited for the account.
+		case p.IdempotencyKey != "" && problem.From(err) != nil:
+			// What the ledger misses may have gone to the first call with this key, while this one waited for the account.
 			if owner, lookErr := s.lookAgain(ctx, p, mark); lookErr != nil || owner != nil {
 				if owner != nil {
 					return *owner, lookErr
@@ -246,13 +251,13 @@ func (s *Services) carryOut(ctx context.Context, r *registered, row callRow, in 
 		Logger: s.cfg.Logger.With(slog.String("service", row.Service), slog.String("call", row.ID.String()))}
 	started := time.Now()
 	output, workErr := r.work(ctx, call, in)
-	e := end{status: Succeeded, charged: row.Price, output: output, latency: time.Since(started)}
+	e := end{status: Succeeded, charge: true, charged: row.Price, output: output, latency: time.Since(started)}
 	var failure *CallError
 	if workErr != nil {
 		call.Logger.ErrorContext(ctx, "service failed", slog.Any("error", workErr))
 		failure = explain(ctx, r, row.ID, workErr)
 		e.status, e.output, e.code, e.text = Failed, nil, failure.Code, failure.Message
-		if !r.opts.chargeOnFailure {
+		if e.charge = r.opts.chargeOnFailure; !e.charge {
 			e.charged = 0
 		}
 		failure.Charged = e.charged
@@ -262,6 +267,14 @@ func (s *Services) carryOut(ctx context.Context, r *registered, row callRow, in 
 	switch {
 	case errors.Is(err, errGivenUp), errors.Is(err, credits.ErrHoldReleased):
 		return Result{}, &CallError{Call: row.ID, Code: codeInterrupted, Message: interrupted, cause: err}
+	case problem.From(err) != nil:
+		// The ledger refuses the charge, as for an account that was frozen meanwhile: the call has failed.
+		refusal := problem.From(err)
+		failure = &CallError{Call: row.ID, Code: refusal.ErrorCode(), Message: refusal.ErrorMessage(), cause: err}
+		e = end{status: Failed, code: failure.Code, text: failure.Message, latency: e.latency}
+		_, err = s.record(context.WithoutCancel(ctx), r, row, e)
+	}
+	switch {
 	case err != nil:
 		call.Logger.ErrorContext(ctx, "outcome not recorded", slog.Any("error", err))
 		return Result{}, fmt.Errorf("%w (%w)", ErrOutcomeUnknown, err)
@@ -301,10 +314,10 @@ func (s *Services) recordOnce(ctx context.Context, r *registered, row callRow, e
 	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		var entry credits.Entry
 		var err error
-		switch charge := e.status == Succeeded || r.opts.chargeOnFailure; {
-		case charge && row.HoldID != nil:
+		switch {
+		case e.charge && row.HoldID != nil:
 			entry, err = s.cfg.Ledger.SettleTx(ctx, tx, *row.HoldID, e.charged)
-		case charge:
+		case e.charge:
 			entry, err = s.cfg.Ledger.DebitTx(ctx, tx, credits.DebitParams{Account: row.Account, Reason: row.reason(r.info.Title),
 				Reference: row.reference(), IdempotencyKey: row.reference()})
 		case row.HoldID != nil:
@@ -352,6 +365,8 @@ func (r *registered) work(ctx context.Context, call *Call, in any) (json.RawMess
 		out, err := r.execute(ctx, call, in)
 		if err == nil {
 			o.output, o.err = json.Marshal(out)
+			// A part that was JSON already is passed on as it was, and PostgreSQL takes no text that is not UTF-8.
+			o.output = bytes.ToValidUTF8(o.output, []byte("\uFFFD"))
 		} else {
 			o.err = err
 		}
@@ -385,10 +400,15 @@ func explain(ctx context.Context, r *registered, id uuid.UUID, err error) *CallE
 		e.Code, e.Message = codeTimeout, fmt.Sprintf("The service did not finish within %s and was stopped.", r.opts.timeout)
 	case ctx.Err() != nil:
 		e.Code, e.Message = codeCanceled, "The call was abandoned before it finished."
-	case own != nil:
-		e.Code, e.Message = own.ErrorCode(), own.ErrorMessage()
+	case own != nil && own.ErrorCode() != "":
+		e.Code, e.Message = storable(own.ErrorCode()), storable(own.ErrorMessage())
 	default:
 		e.Code, e.Message = codeFailed, "The service failed. Try again, and tell us the call's number if it happens again."
 	}
 	return e
+}
+
+// storable is text as every database takes it: what a service passes on from elsewhere may be anything.
+func storable(text string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", "\uFFFD"), "\uFFFD")
 }

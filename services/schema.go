@@ -72,6 +72,9 @@ func (f *field) decorate(s *jsonschema.Schema) {
 	for _, r := range f.rules {
 		f.constrain(s, r)
 	}
+	if f.required && f.kind == kindText && s.Enum == nil && s.MinLength == nil {
+		s.MinLength = new(1) // required text is not empty
+	}
 	switch f.kind {
 	case kindObject:
 		s.Required = nil

@@ -79,8 +79,12 @@ func (f function[In, Out]) Execute(ctx context.Context, call *Call, in In) (Out,
 // hold no secrets.
 func Failure(message string) error { return problem.New(codeFailed, message) }
 
-// DefaultTimeout is how long a call may take unless [Timeout] says otherwise.
-const DefaultTimeout = 30 * time.Second
+// How long a call may take: unless [Timeout] says otherwise, and at most. Credits stay set aside that long when the
+// process dies in the middle of a call.
+const (
+	DefaultTimeout = 30 * time.Second
+	MaxTimeout     = 24 * time.Hour
+)
 
 // Option changes how a service is metered.
 type Option func(*options)
@@ -95,7 +99,7 @@ type options struct {
 // charged keeps its idempotency key: the same key gives the same failure again and no second charge.
 func ChargeOnFailure() Option { return func(o *options) { o.chargeOnFailure = true } }
 
-// Timeout is how long a call may take, above zero. The default is 30 seconds.
+// Timeout is how long a call may take, above zero and at most a day. The default is 30 seconds.
 func Timeout(d time.Duration) Option { return func(o *options) { o.timeout = d } }
 
 // Inactive switches the service off: it is listed, and its calls are refused before any charge.
@@ -131,8 +135,8 @@ func Register[In, Out any](s *Services, svc Service[In, Out], opts ...Option) er
 	if r.info.Title == "" {
 		fault("Info.Title is required")
 	}
-	if r.opts.timeout <= 0 {
-		fault("the timeout must be above zero")
+	if r.opts.timeout <= 0 || r.opts.timeout > MaxTimeout {
+		fault("the timeout must be above zero and at most %s", MaxTimeout)
 	}
 	if r.info.PriceText == "" {
 		r.info.PriceText = "Price depends on the input"

@@ -134,7 +134,7 @@ func New(cfg Config) (*Services, error) {
 		cfg.Logger = slog.Default()
 	}
 	if cfg.Site == nil {
-		if cfg.Site, err = web.New(web.Config{Logger: cfg.Logger}); err != nil {
+		if cfg.Site, err = web.Alone(cfg.Path, web.Config{Logger: cfg.Logger}); err != nil {
 			return nil, err
 		}
 	}

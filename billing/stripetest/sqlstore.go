@@ -32,7 +32,9 @@ func NewSQLStore(pool *sqlx.DB) (*SQLStore, error) {
 }
 
 // Migrate makes the store's tables or brings them up to date. Any number of processes may call it at once.
-func (s *SQLStore) Migrate(ctx context.Context) error { return database.Migrate(ctx, s.db, Migrations()) }
+func (s *SQLStore) Migrate(ctx context.Context) error {
+	return database.Migrate(ctx, s.db, Migrations())
+}
 
 func (s *SQLStore) do(ctx context.Context, fn func(tx storeTx) error) error {
 	return s.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {

@@ -168,11 +168,13 @@ func (b *Browser) Go(address string) {
 	b.run("open "+address, chromedp.Navigate(address))
 }
 
-// Type fills in the field that the CSS selector names.
+// Type writes over what the field holds that the CSS selector names.
 func (b *Browser) Type(selector, text string) {
 	b.tb.Helper()
 	field := chromedp.CSS(selector)
-	b.run("type into "+selector, chromedp.WaitVisible(field), chromedp.Clear(field), chromedp.SendKeys(field, text))
+	b.run("find "+selector, chromedp.WaitVisible(field))
+	read(b, "select all of "+selector, chromedp.Evaluate[bool](fmt.Sprintf(`document.querySelector(%q).select() === undefined`, selector)))
+	b.run("type into "+selector, chromedp.SendKeys(field, text))
 }
 
 // Choose selects an option by its value.
@@ -230,6 +232,12 @@ func (b *Browser) Text(selector string) string {
 	return strings.TrimSpace(read(b, "read "+selector, chromedp.Text(chromedp.CSS(selector))))
 }
 
+// Count is how many elements the CSS selector names.
+func (b *Browser) Count(selector string) int {
+	b.tb.Helper()
+	return read(b, "count "+selector, chromedp.Evaluate[int](fmt.Sprintf(`document.querySelectorAll(%q).length`, selector)))
+}
+
 // Location is the page's address.
 func (b *Browser) Location() string {
 	b.tb.Helper()
@@ -265,7 +273,7 @@ func artifacts(tb testing.TB) string {
 		}
 		dir = filepath.Join(strings.TrimSpace(string(root)), "artifacts")
 	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil { //nolint:gosec // the folder is the developer's choice
 		tb.Fatal(err)
 	}
 	return dir

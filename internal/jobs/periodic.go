@@ -20,6 +20,10 @@ func (taskArgs) Kind() string { return "quickscale_task" }
 // taskAttempts is how often a run that fails is tried; the next period comes anyway.
 const taskAttempts = 3
 
+// deployTime is how long two versions of a program may run side by side. What nobody has taken up until then belongs to
+// a version that is gone.
+const deployTime = 24 * time.Hour
+
 // tasks runs what [Engine.Every] was given, by name.
 type tasks struct {
 	river.WorkerDefaults[taskArgs]
@@ -30,6 +34,9 @@ type tasks struct {
 func (t *tasks) Work(ctx context.Context, job *river.Job[taskArgs]) error {
 	fn, ok := t.byName[job.Args.Task]
 	if !ok {
+		if time.Since(job.CreatedAt) > deployTime {
+			return river.JobCancel(fmt.Errorf("jobs: there is no task %q any more", job.Args.Task))
+		}
 		// Left by another version of the program, which has the task.
 		return river.JobSnooze(time.Minute)
 	}

@@ -72,6 +72,7 @@ type Site struct {
 	assets *assets
 	base   *template.Template
 	errors *Views
+	alone  bool // serves its own assets
 }
 
 // New checks cfg, parses the layout and its components, and hashes the assets.
@@ -111,17 +112,15 @@ func New(cfg Config) (*Site, error) {
 }
 
 // Alone makes a site with the built-in look for a package that the host mounts at path by itself, without the root
-// package. Its assets lie below the path too, where [Site.MountAssets] puts them.
+// package. What [Site.Protect] wraps then serves the assets too, below the path.
 func Alone(path string, cfg Config) (*Site, error) {
 	cfg.AssetPath = path + DefaultAssetPath
-	return New(cfg)
-}
-
-// MountAssets serves the assets through mux when they lie below path, as those of a site made by [Alone] do.
-func (s *Site) MountAssets(mux *http.ServeMux, path string) {
-	if strings.HasPrefix(s.cfg.AssetPath, path+"/") {
-		mux.Handle(s.cfg.AssetPath, s.assets)
+	s, err := New(cfg)
+	if err != nil {
+		return nil, err
 	}
+	s.alone = true
+	return s, nil
 }
 
 // parse adds a template file to t, or the host's file of the same path below area in its place.

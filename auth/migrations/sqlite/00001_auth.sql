@@ -38,7 +38,7 @@ CREATE TABLE qs_auth_sessions (
     revoked_at   TEXT,
     CHECK (expires_at > created_at)
 );
-CREATE INDEX qs_auth_sessions_user ON qs_auth_sessions (user_id, id DESC) WHERE revoked_at IS NULL;
+CREATE INDEX qs_auth_sessions_user ON qs_auth_sessions (user_id, id DESC);
 CREATE INDEX qs_auth_sessions_expiry ON qs_auth_sessions (expires_at);
 
 CREATE TABLE qs_auth_tokens (
@@ -53,6 +53,7 @@ CREATE TABLE qs_auth_tokens (
 );
 -- At most one of each purpose is alive.
 CREATE UNIQUE INDEX qs_auth_tokens_live ON qs_auth_tokens (user_id, purpose) WHERE ended_at IS NULL;
+CREATE INDEX qs_auth_tokens_user ON qs_auth_tokens (user_id, created_at);
 CREATE INDEX qs_auth_tokens_expiry ON qs_auth_tokens (expires_at);
 
 CREATE TABLE qs_auth_api_keys (

@@ -191,8 +191,9 @@ const (
 // summarize is extractive: each sentence is worth the average frequency in the text of its significant words; the
 // most valuable ones, of equals the earlier, are joined in the order of the text.
 func summarize(text string) string {
-	all := []string{}
-	for _, p := range paragraphs(text) {
+	ps := paragraphs(text)
+	all := make([]string, 0, len(ps))
+	for _, p := range ps {
 		all = append(all, sentences(p)...)
 	}
 	frequency := map[string]int{}
