@@ -8,6 +8,7 @@ package admin
 import (
 	"context"
 	"embed"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -69,10 +70,16 @@ type Payments interface {
 	Payments(ctx context.Context, p billing.PaymentsParams) (payments []billing.Payment, more bool, err error)
 }
 
-// Events is where Stripe's events are looked up; *webhook.Processor is one.
+// Events is where Stripe's events are looked up and acted on; *webhook.Processor is one.
 type Events interface {
 	List(ctx context.Context, p webhook.ListParams) (records []webhook.Record, more bool, err error)
 	Find(ctx context.Context, id string) (webhook.Record, error)
+	Stats(ctx context.Context, p webhook.StatsParams) (webhook.Stats, error)
+	Payload(ctx context.Context, p webhook.PayloadParams) (json.RawMessage, error)
+	Actions(ctx context.Context, p webhook.ActionsParams) (actions []webhook.Action, more bool, err error)
+	Retry(ctx context.Context, p webhook.ActParams) (webhook.Acted, error)
+	Skip(ctx context.Context, p webhook.ActParams) (webhook.Acted, error)
+	Replay(ctx context.Context, p webhook.ActParams) (webhook.Acted, error)
 }
 
 // Config is what [New] takes.

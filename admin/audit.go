@@ -23,6 +23,11 @@ const (
 	ActionPaymentsView Action = "payments_view"
 	ActionEventsView   Action = "webhooks_view"
 	ActionEventView    Action = "webhook_view"
+	ActionEventStats   Action = "webhook_stats"
+	ActionEventReveal  Action = "webhook_reveal" // personal data in a payload
+	ActionEventRetry   Action = "webhook_retry"
+	ActionEventSkip    Action = "webhook_skip"
+	ActionEventReplay  Action = "webhook_replay"
 	ActionAuditView    Action = "audit_view"
 	ActionLedgerView   Action = "ledger_view"
 	ActionLedgerVerify Action = "ledger_verify"

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/quickscale/quickscale/internal/web"
+	"github.com/quickscale/quickscale/webhook"
 )
 
 // page answers a request of staff. Its error is told by the gate.
@@ -28,7 +29,15 @@ func (a *Admin) Handler() http.Handler {
 	}
 	if a.cfg.Events != nil {
 		mux.Handle("GET "+at+"/webhooks", a.gate(ActionEventsView, a.listEvents))
+		mux.Handle("GET "+at+"/webhooks/stats", a.gate(ActionEventStats, a.showEventStats))
 		mux.Handle("GET "+at+"/webhooks/{id}", a.gate(ActionEventView, a.showEvent))
+		mux.Handle("POST "+at+"/webhooks/{id}/reveal", a.gate(ActionEventReveal, a.revealEvent))
+		for verb, action := range map[webhook.Verb]Action{
+			webhook.VerbRetry: ActionEventRetry, webhook.VerbSkip: ActionEventSkip, webhook.VerbReplay: ActionEventReplay,
+		} {
+			mux.Handle("POST "+at+"/webhooks/"+string(verb), a.gate(action, a.actOnEvents(verb)))
+			mux.Handle("POST "+at+"/webhooks/{id}/"+string(verb), a.gate(action, a.actOnEvents(verb)))
+		}
 	}
 	mux.Handle("GET "+at+"/audit", a.gate(ActionAuditView, a.listAudit))
 	mux.HandleFunc(at+"/", a.cfg.Site.NotFound)

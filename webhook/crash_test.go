@@ -16,6 +16,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 	"github.com/jmoiron/sqlx"
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/stripe/stripe-go/v76"
@@ -57,12 +58,12 @@ func crash() {
 // deadlyJobs dies once the job is inserted.
 type deadlyJobs struct{ webhook.Jobs }
 
-func (j deadlyJobs) InsertManyFastTx(ctx context.Context, tx *sql.Tx, params []river.InsertManyParams) (int, error) {
-	if _, err := j.Jobs.InsertManyFastTx(ctx, tx, params); err != nil {
-		return 0, err
+func (j deadlyJobs) InsertTx(ctx context.Context, tx *sql.Tx, args river.JobArgs, opts *river.InsertOpts) (*rivertype.JobInsertResult, error) {
+	if _, err := j.Jobs.InsertTx(ctx, tx, args, opts); err != nil {
+		return nil, err
 	}
 	die()
-	return 0, nil
+	return nil, errors.New("still alive")
 }
 
 func crashAt(point, url string) error {

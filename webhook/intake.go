@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
-	"github.com/riverqueue/river"
 
 	"github.com/quickscale/quickscale/internal/database"
 )
@@ -161,15 +160,10 @@ func (p *Processor) storeTx(ctx context.Context, tx *sqlx.Tx, batch []*arrival, 
 // enqueue makes the jobs of events, each for as many as share a transaction of the intake: what came together is worked
 // together, and a burst is not slowed by a queue that counts its jobs.
 func (p *Processor) enqueue(ctx context.Context, tx *sqlx.Tx, ids []string) error {
-	if len(ids) == 0 {
-		return nil
-	}
-	var params []river.InsertManyParams
 	for chunk := range slices.Chunk(ids, intakeBatch) {
-		params = append(params, river.InsertManyParams{Args: jobArgs{Events: chunk}})
-	}
-	if _, err := p.cfg.Jobs.InsertManyFastTx(ctx, tx.Tx, params); err != nil {
-		return fmt.Errorf("webhook: insert the jobs of %d events: %w", len(ids), err)
+		if _, err := p.cfg.Jobs.InsertTx(ctx, tx.Tx, jobArgs{Events: chunk}, nil); err != nil {
+			return fmt.Errorf("webhook: insert the job of %d events: %w", len(chunk), err)
+		}
 	}
 	return nil
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
-	"github.com/riverqueue/river"
 
 	"github.com/quickscale/quickscale/internal/database"
 	"github.com/quickscale/quickscale/internal/problem"
@@ -166,7 +165,7 @@ func (o *Outbound) schedule(ctx context.Context, tx *sqlx.Tx, message uuid.UUID,
 }
 
 func (o *Outbound) enqueue(ctx context.Context, tx *sqlx.Tx, delivery uuid.UUID) error {
-	if _, err := o.cfg.Jobs.InsertManyFastTx(ctx, tx.Tx, []river.InsertManyParams{{Args: jobArgs{Delivery: delivery}}}); err != nil {
+	if _, err := o.cfg.Jobs.InsertTx(ctx, tx.Tx, jobArgs{Delivery: delivery}, nil); err != nil {
 		return fmt.Errorf("outbound: insert the job of delivery %s: %w", delivery, err)
 	}
 	return nil
