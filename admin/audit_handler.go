@@ -14,13 +14,8 @@ type auditPage struct {
 	Next    string   `json:"next,omitempty"`
 }
 
-<<<<<<< HEAD
-var actions = []Action{ActionOverview, ActionUserSearch, ActionUserView, ActionPaymentsView, ActionEventsView, ActionEventView, ActionAuditView,
-	ActionLedgerView, ActionLedgerVerify}
-=======
-var actions = []Action{ActionOverview, ActionUserSearch, ActionUserView, ActionPaymentsView, ActionEventsView, ActionEventView,
-	ActionEventStats, ActionEventReveal, ActionEventRetry, ActionEventSkip, ActionEventReplay, ActionAuditView}
->>>>>>> webhook-inbox
+var actions = []Action{ActionOverview, ActionUserSearch, ActionUserView, ActionLedgerView, ActionLedgerVerify, ActionPaymentsView, ActionEventsView,
+	ActionEventView, ActionEventStats, ActionEventReveal, ActionEventRetry, ActionEventSkip, ActionEventReplay, ActionAuditView}
 
 func (a *Admin) listAudit(w http.ResponseWriter, r *http.Request) error {
 	action := Action(r.URL.Query().Get("action"))
