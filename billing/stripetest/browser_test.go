@@ -18,7 +18,9 @@ import (
 func TestPages_InABrowserAndOnAPhone(t *testing.T) {
 	t.Parallel()
 	s := double(t)
-	shop := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<!DOCTYPE html><title>Shop</title><p>Shop")) }))
+	shop := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("<!DOCTYPE html><title>Shop</title><p>Shop"))
+	}))
 	t.Cleanup(shop.Close)
 	b := browsertest.Open(t)
 	b.Expect("favicon.ico")
