@@ -165,3 +165,24 @@ func TestAdvanceTo_AYearOfManyCustomers(t *testing.T) {
 	}
 	assert.WithinDuration(t, start.AddDate(1, 0, 1), now(t, s), time.Minute)
 }
+
+// More than one transaction's worth that is due at the very moment that time is moved to.
+func TestAdvanceTo_ManyDueAtTheEnd(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := double(t, func(c *stripetest.Config) { c.Clock = func() time.Time { return at } })
+	price := plan(t, s, "Basic", 1000, "month")
+	who := customer(t, s, stripetest.CardSucceeds)
+	var last *stripe.Subscription
+	for range 120 {
+		last = subscribe(t, s, who.ID, price)
+	}
+	require.NoError(t, s.AdvanceTo(t.Context(), time.Unix(last.CurrentPeriodEnd, 0)))
+	n := 0
+	it := s.Stripe.Invoices.List(&stripe.InvoiceListParams{Customer: &who.ID, Status: stripe.String("draft"), ListParams: stripe.ListParams{Limit: stripe.Int64(100)}})
+	for it.Next() {
+		n++
+	}
+	require.NoError(t, it.Err())
+	assert.Equal(t, 120, n)
+}
