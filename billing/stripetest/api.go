@@ -55,16 +55,18 @@ func (s *Server) api(pattern string, endpoint func(c *call) (object, error)) {
 			}
 			maps.Copy(values, sent)
 		}
+		key := r.Header.Get("Idempotency-Key")
+		if s.isSlow(key) {
+			writeError(w, inUse())
+			return
+		}
 		out, err := s.answer(r, pattern, values, body, endpoint)
 		if err != nil {
 			s.fail(w, r, err)
 			return
 		}
 		if out.latency > 0 {
-			select {
-			case <-time.After(out.latency):
-			case <-r.Context().Done():
-			}
+			s.dawdle(r, key, out.latency)
 		}
 		if out.drop {
 			s.cut(w)
@@ -77,6 +79,30 @@ func (s *Server) api(pattern string, endpoint func(c *call) (object, error)) {
 		w.WriteHeader(out.status)
 		_, _ = w.Write(out.body) // a client that is gone cannot be told
 	})
+}
+
+// dawdle waits before an answer is sent. Its idempotency key is in use meanwhile.
+func (s *Server) dawdle(r *http.Request, key string, latency time.Duration) {
+	if key != "" {
+		s.mu.Lock()
+		s.slow[key] = true
+		s.mu.Unlock()
+		defer func() {
+			s.mu.Lock()
+			delete(s.slow, key)
+			s.mu.Unlock()
+		}()
+	}
+	select {
+	case <-time.After(latency):
+	case <-r.Context().Done():
+	}
+}
+
+func (s *Server) isSlow(key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slow[key]
 }
 
 // cut ends the connection within the answer: before its first byte, clients of net/http would send a request that has an

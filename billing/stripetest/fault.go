@@ -16,7 +16,8 @@ type FaultKind string
 
 // The faults of calls to the API.
 const (
-	// FaultLatency delays the answer, which is made at once, by Fault.Delay.
+	// FaultLatency delays the answer, which is made at once, by Fault.Delay. Who sends the same idempotency key meanwhile, to
+	// the same process, gets 409.
 	FaultLatency FaultKind = "latency"
 	// FaultRateLimit answers 429 and does nothing. The idempotency key stays free.
 	FaultRateLimit FaultKind = "rate_limit"

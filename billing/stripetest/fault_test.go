@@ -1,6 +1,7 @@
 package stripetest_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -79,6 +80,20 @@ func TestFaults_OfCallsHappenBeforeAndAfterTheEffect(t *testing.T) {
 		_ = customers(t, s)
 		assert.Greater(t, time.Since(began), 300*time.Millisecond)
 		require.NoError(t, s.RemoveFaults(t.Context(), id))
+		must(s.Inject(t.Context(), stripetest.Fault{Kind: stripetest.FaultLatency, Delay: time.Second, Route: "POST /v1/customers", Times: 1}))(t)
+		done := make(chan error, 1)
+		go func() {
+			_, err := customerWith(s, "k6")
+			done <- err
+		}()
+		require.Eventually(t, func() bool { return customers(t, s) == 5 }, 10*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { // the twin of a call that is under way
+			_, err := customerWith(s, "k6")
+			var e *stripe.Error
+			return errors.As(err, &e) && e.HTTPStatusCode == http.StatusConflict && e.Code == stripe.ErrorCodeIdempotencyKeyInUse
+		}, 10*time.Second, time.Millisecond)
+		require.NoError(t, <-done)
+		must(customerWith(s, "k6"))(t)
 		began = time.Now()
 		_ = customers(t, s)
 		assert.Less(t, time.Since(began), 300*time.Millisecond)

@@ -268,3 +268,23 @@ func TestCharges_SavedCardOfASession(t *testing.T) {
 	get.AddExpand("customer")
 	assert.Equal(t, "new@example.com", must(s.Stripe.CheckoutSessions.Get(always.ID, get))(t).Customer.Email)
 }
+
+func TestPaymentIntent_BankDebitIsSettledLater(t *testing.T) {
+	t.Parallel()
+	s := double(t)
+	pay := func() *stripe.PaymentIntent {
+		pm := must(s.Stripe.PaymentMethods.New(&stripe.PaymentMethodParams{Type: stripe.String("us_bank_account"), BillingDetails: &stripe.PaymentMethodBillingDetailsParams{Name: stripe.String("Ada")},
+			USBankAccount: &stripe.PaymentMethodUSBankAccountParams{AccountNumber: stripe.String("000123456789"), RoutingNumber: stripe.String("110000000"), AccountHolderType: stripe.String("individual")}}))(t)
+		return must(intent(t, s, func(p *stripe.PaymentIntentParams) {
+			p.PaymentMethod, p.Confirm, p.PaymentMethodTypes = &pm.ID, stripe.Bool(true), []*string{stripe.String("us_bank_account")}
+		}))(t)
+	}
+	pi := pay()
+	assert.Equal(t, stripe.PaymentIntentStatusProcessing, pi.Status)
+	require.NoError(t, s.SettleDelayed(t.Context(), pi.ID, true))
+	assert.Equal(t, stripe.PaymentIntentStatusSucceeded, must(s.Stripe.PaymentIntents.Get(pi.ID, nil))(t).Status)
+	require.ErrorContains(t, s.SettleDelayed(t.Context(), pi.ID, true), "waits for nothing")
+	pi = pay()
+	require.NoError(t, s.SettleDelayed(t.Context(), pi.ID, false))
+	assert.Equal(t, stripe.PaymentIntentStatusRequiresPaymentMethod, must(s.Stripe.PaymentIntents.Get(pi.ID, nil))(t).Status)
+}

@@ -65,6 +65,7 @@ type Server struct {
 	mu     sync.Mutex
 	cancel context.CancelFunc
 	done   chan struct{}
+	slow   map[string]bool // idempotency keys whose answers are delayed
 }
 
 // NewServer checks cfg.
@@ -101,7 +102,7 @@ func NewServer(cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	s := &Server{cfg: cfg, mux: http.NewServeMux(), http: &http.Client{Timeout: deliveryTimeout}, wake: make(chan struct{}, 1)}
+	s := &Server{cfg: cfg, mux: http.NewServeMux(), http: &http.Client{Timeout: deliveryTimeout}, wake: make(chan struct{}, 1), slow: map[string]bool{}}
 	var err error
 	if s.pages, err = loadPages(); err != nil {
 		return nil, err

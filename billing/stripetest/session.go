@@ -643,9 +643,17 @@ func (s *Server) customerOfSession(tx *work, o object) error {
 	return nil
 }
 
-// SettleDelayed ends the wait for the money of a session that was paid with [Delayed]: it comes, or it does not.
+// SettleDelayed ends the wait for the money of a session, or of a payment intent without one, that was paid with [Delayed]:
+// it comes, or it does not.
 func (s *Server) SettleDelayed(ctx context.Context, session string, succeeded bool) error {
 	return s.do(ctx, func(tx *work) error {
+		if strings.HasPrefix(session, "pi_") {
+			pi, err := load(tx, "payment_intent", session, "id")
+			if err != nil {
+				return err
+			}
+			return s.settleIntent(tx, pi, succeeded)
+		}
 		o, err := load(tx, "checkout.session", session, "session")
 		if err != nil {
 			return err
