@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -428,60 +427,4 @@ func TestAdmin_FailuresAreToldWithoutDetails(t *testing.T) {
 		assert.Equal(t, http.StatusInternalServerError, status)
 		assert.NotContains(t, body, "secret detail")
 	}
-}
-
-// post sends a form as the back office's own page does.
-func (o *office) post(path string, fields url.Values) (int, string) {
-	o.t.Helper()
-	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(fields.Encode()))
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	r.Header.Set("Sec-Fetch-Site", "same-origin")
-	w := httptest.NewRecorder()
-	o.handler.ServeHTTP(w, r)
-	return w.Code, w.Body.String()
-}
-
-func TestLedger_IsVerifiedBatchByBatch(t *testing.T) {
-	run(t, func(t *testing.T, o *office) {
-		for i := range 3 {
-			_, err := o.ledger.Grant(t.Context(), credits.GrantParams{Account: fmt.Sprintf("a%d", i), Amount: 5 * credits.Credit, Source: credits.Purchase, Reason: "Pack"})
-			require.NoError(t, err)
-		}
-		_, err := o.ledger.Seal(t.Context())
-		require.NoError(t, err)
-		// The form carries on until all is through.
-		through := func() (pages string) {
-			fields := url.Values{}
-			for range 10 {
-				status, body := o.post("/admin/ledger/verify", fields)
-				require.Equal(t, http.StatusOK, status, body)
-				pages += body
-				if strings.Contains(body, "that is all") {
-					return pages
-				}
-				fields = url.Values{}
-				for _, m := range regexp.MustCompile(`type="hidden" name="([a-z_]+)" value="([^"]*)"`).FindAllStringSubmatch(body, -1) {
-					fields.Set(m[1], m[2])
-				}
-			}
-			t.Fatal("it does not end")
-			return ""
-		}
-		pages := through()
-		assert.Contains(t, pages, "3 accounts and 1 seals recomputed; that is all.")
-		assert.NotContains(t, pages, "Needs a person")
-
-		_, err = o.db.Writer().ExecContext(t.Context(), "UPDATE qs_credit_accounts SET available = available + 1, head_free = head_free + 1 WHERE id = 'a1'")
-		require.NoError(t, err)
-		pages = through()
-		assert.Contains(t, pages, "Needs a person")
-		assert.Contains(t, pages, "5.000001")
-
-		audited, _, err := o.Audit(t.Context(), admin.AuditParams{Action: admin.ActionLedgerVerify})
-		require.NoError(t, err)
-		assert.Len(t, audited, 4, "two batches each time")
-		o.staff = nil
-		status, _ := o.post("/admin/ledger/verify", url.Values{})
-		assert.Equal(t, http.StatusNotFound, status)
-	})
 }
