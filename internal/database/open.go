@@ -83,7 +83,7 @@ func openSQLite(path string) (*DB, error) {
 		"journal_mode(WAL)",
 		"synchronous(FULL)",
 		"cache_size(-65536)",
-		"wal_autocheckpoint(8000)",
+		"wal_autocheckpoint(2000)",
 		"foreign_keys(1)",
 	}}
 	if path == ":memory:" {
