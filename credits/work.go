@@ -3,7 +3,6 @@ package credits
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -354,15 +353,13 @@ func (w *work) flush(ctx context.Context) error {
 }
 
 func (w *work) flushSQLite(ctx context.Context, sections []section) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// A context that can end costs a goroutine for each of many short statements.
+	ctx = context.WithoutCancel(ctx)
 	for _, s := range sections {
-		width := len(s.bulk.cols)
-		if s.rows.n == 1 {
-			if _, err := w.tx.ExecContext(ctx, s.bulk.sqlite, s.rows.values...); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := w.execEach(ctx, s.bulk.sqlite, s.rows, width); err != nil {
+		if err := w.execEach(ctx, s.bulk.sqlite, s.rows, len(s.bulk.cols)); err != nil {
 			return err
 		}
 	}
@@ -370,14 +367,19 @@ func (w *work) flushSQLite(ctx context.Context, sections []section) error {
 }
 
 // execEach runs a statement for each row.
-func (w *work) execEach(ctx context.Context, query string, rows *rows, width int) (err error) {
-	stmt, err := w.tx.PrepareContext(ctx, query)
-	if err != nil {
+func (w *work) execEach(ctx context.Context, query string, rows *rows, width int) error {
+	exec := func(args []any) error {
+		_, err := w.tx.ExecContext(ctx, query, args...)
 		return err
 	}
-	defer func() { err = errors.Join(err, stmt.Close()) }()
+	if stmt := w.l.statements.of(w.tx, query); stmt != nil { //nolint:sqlclosecheck // the transaction's, which ends with it
+		exec = func(args []any) error {
+			_, err := stmt.ExecContext(ctx, args...)
+			return err
+		}
+	}
 	for i := range rows.n {
-		if _, err := stmt.ExecContext(ctx, rows.values[i*width:(i+1)*width]...); err != nil {
+		if err := exec(rows.values[i*width : (i+1)*width]); err != nil {
 			return err
 		}
 	}

@@ -115,7 +115,7 @@ func TestRetry_WaitingEventIsBroughtForward(t *testing.T) {
 			var err error
 			r, err = in.Find(t.Context(), "evt_1")
 			return err == nil && r.Attempts == 1
-		}, 10*time.Second, 10*time.Millisecond)
+		}, time.Minute, 10*time.Millisecond)
 		assert.Equal(t, webhook.ClassRetry, r.Failure)
 		require.NotNil(t, r.NextAt)
 		assert.WithinDuration(t, time.Now().Add(24*time.Hour), *r.NextAt, time.Minute)
@@ -199,12 +199,12 @@ func TestReplaySpan_TakesWhatNeverArrived(t *testing.T) {
 		span, err = in.ReplaySpan(t.Context(), double.Stripe.Events, params)
 		require.NoError(t, err)
 		assert.Equal(t, webhook.Span{Listed: 130, Missing: 130}, span)
-		require.Eventually(t, func() bool { return names.Load() == 130 }, 30*time.Second, 10*time.Millisecond, "the payloads are whole")
+		require.Eventually(t, func() bool { return names.Load() == 130 }, time.Minute, 10*time.Millisecond, "the payloads are whole")
 
 		require.Eventually(t, func() bool {
 			b, err := in.Backlog(t.Context())
 			return err == nil && b.Waiting == 0
-		}, 10*time.Second, 10*time.Millisecond)
+		}, time.Minute, 10*time.Millisecond)
 		span, err = in.ReplaySpan(t.Context(), double.Stripe.Events, params)
 		require.NoError(t, err)
 		assert.Equal(t, webhook.Span{Listed: 130}, span, "what is there is left alone")
@@ -212,7 +212,7 @@ func TestReplaySpan_TakesWhatNeverArrived(t *testing.T) {
 		span, err = in.ReplaySpan(t.Context(), double.Stripe.Events, params)
 		require.NoError(t, err)
 		assert.Equal(t, webhook.Span{Listed: 130, Replayed: 130}, span)
-		require.Eventually(t, func() bool { return names.Load() == 260 }, 30*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return names.Load() == 260 }, time.Minute, 10*time.Millisecond)
 
 		for name, wrong := range map[string]webhook.SpanParams{
 			"no start": {By: "g"}, "too long": {By: "g", From: time.Now().Add(-31 * 24 * time.Hour)}, "turned round": {By: "g", From: time.Now(), To: time.Now().Add(-time.Hour)},

@@ -205,7 +205,7 @@ func TestSweep_OverdueEventsGetANewJob(t *testing.T) {
 			var open int
 			err := db.Get(t.Context(), &open, "SELECT COUNT(*) FROM river_job WHERE state NOT IN ('completed', 'running')")
 			return err == nil && open == 0
-		}, 10*time.Second, 10*time.Millisecond)
+		}, time.Minute, 10*time.Millisecond)
 		assert.Equal(t, 2, in.effects(t))
 	})
 }

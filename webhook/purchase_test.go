@@ -110,8 +110,8 @@ func TestPurchase_AllOrdersOfItsEventsEndAlike(t *testing.T) {
 	dbtest.Run(t, shopSchema, func(t *testing.T, db *database.DB) {
 		s := newShop(t, db)
 		s.in.start(t)
-		for _, card := range []string{stripetest.CardSucceeds, stripetest.Delayed} {
-			orders := permutations(4)
+		for card, count := range map[string]int{stripetest.CardSucceeds: 4, stripetest.Delayed: 3} {
+			orders := permutations(count)
 			var group errgroup.Group
 			group.SetLimit(6)
 			for i, order := range orders {
@@ -119,7 +119,7 @@ func TestPurchase_AllOrdersOfItsEventsEndAlike(t *testing.T) {
 				c, err := s.Checkout(t.Context(), buyer, s.pack)
 				require.NoError(t, err)
 				events := s.purchase(t, c.SessionID, card)
-				require.Len(t, events, 4)
+				require.Len(t, events, count)
 				group.Go(func() error { return s.deliver(t, events, order) })
 			}
 			require.NoError(t, group.Wait())
@@ -139,7 +139,7 @@ func TestPurchase_AllOrdersOfItsEventsEndAlike(t *testing.T) {
 	})
 }
 
-// purchase pays a session and returns the four events that say so.
+// purchase pays a session and returns the events that say so.
 func (s *shop) purchase(t *testing.T, session, card string) []*stripe.Event {
 	t.Helper()
 	_, err := s.double.Pay(t.Context(), session, stripetest.Card{Number: card})
@@ -153,6 +153,7 @@ func (s *shop) purchase(t *testing.T, session, card string) []*stripe.Event {
 		"checkout.session.completed": session, "checkout.session.async_payment_succeeded": session}
 	if card == stripetest.Delayed {
 		delete(kinds, "payment_intent.created")
+		delete(kinds, "payment_intent.succeeded")
 	}
 	return s.events(t, func(ev *stripe.Event) bool {
 		id, wanted := kinds[string(ev.Type)]
@@ -175,7 +176,7 @@ func (s *shop) deliver(t *testing.T, events []*stripe.Event, order []int) error 
 		if !assert.Eventually(t, func() bool {
 			r, err := s.in.Find(t.Context(), events[i].ID)
 			return err == nil && (r.Status == webhook.StatusDone || r.Status == webhook.StatusIgnored)
-		}, 30*time.Second, 5*time.Millisecond) {
+		}, time.Minute, 5*time.Millisecond) {
 			return errors.New("not processed")
 		}
 	}

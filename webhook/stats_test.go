@@ -82,7 +82,7 @@ func TestStats_CountsLagsFailuresAndHours(t *testing.T) {
 		require.Eventually(t, func() bool {
 			r, err := in.Find(t.Context(), "evt_w")
 			return err == nil && r.Attempts == 1
-		}, 10*time.Second, 10*time.Millisecond)
+		}, time.Minute, 10*time.Millisecond)
 		c.advance(30 * time.Minute)
 
 		s, err := in.Stats(t.Context(), webhook.StatsParams{From: noon.Add(-time.Hour)})
@@ -324,7 +324,7 @@ func TestMetrics_ReceivedRefusedProcessedAndTheBacklog(t *testing.T) {
 				assert.InDelta(ct, want, got[name], 0, name)
 			}
 			assert.Positive(ct, got["waiting.oldest"])
-		}, 10*time.Second, 10*time.Millisecond)
+		}, time.Minute, 10*time.Millisecond)
 	})
 }
 

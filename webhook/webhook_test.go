@@ -121,7 +121,7 @@ func (in *inbox) waitFor(t *testing.T, id string, status webhook.Status) webhook
 		var err error
 		r, err = in.Find(t.Context(), id)
 		return err == nil && r.Status == status
-	}, 20*time.Second, 10*time.Millisecond, "event %s should be %s", id, status)
+	}, time.Minute, 10*time.Millisecond, "event %s should be %s", id, status)
 	return r
 }
 
@@ -243,7 +243,7 @@ func TestProcess_FailureRollsBackAndIsTriedAgain(t *testing.T) {
 		in.start(t)
 		require.Equal(t, 200, in.post(event("evt_1", kind, "cs_1")))
 		r := in.waitFor(t, "evt_1", webhook.StatusReceived)
-		require.Eventually(t, func() bool { return tries.Load() >= 2 }, 20*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return tries.Load() >= 2 }, time.Minute, 10*time.Millisecond)
 		require.Eventually(t, func() bool {
 			var err error
 			r, err = in.Find(t.Context(), "evt_1")

@@ -133,6 +133,16 @@ func TestCoupons_OfSubscriptionsLastAsLongAsTheySay(t *testing.T) {
 		_, err := s.Stripe.Customers.DeleteDiscount(who.ID, nil)
 		requireError(t, err, 404, "resource_missing", "id")
 
+		// Put on a subscription later, and taken off again.
+		sub := subscribe(t, s, who.ID, price)
+		sub = must(s.Stripe.Subscriptions.Update(sub.ID, &stripe.SubscriptionParams{Coupon: &off.ID}))(t)
+		assert.Equal(t, off.ID, sub.Discount.Coupon.ID)
+		preview := must(s.Stripe.Invoices.Upcoming(&stripe.InvoiceUpcomingParams{Subscription: &sub.ID}))(t)
+		assert.Equal(t, int64(900), preview.AmountDue)
+		must(s.Stripe.Subscriptions.DeleteDiscount(sub.ID, nil))(t)
+		assert.Nil(t, subscription(t, s, sub.ID).Discount)
+		assert.Positive(t, events(t, s, "customer.discount.")["customer.discount.deleted"])
+
 		// A free first month through checkout.
 		free := coupon(t, s, func(p *stripe.CouponParams) { p.PercentOff = stripe.Float64(100) })
 		o := subscriptionSession(t, s, price, func(p *stripe.CheckoutSessionParams) {

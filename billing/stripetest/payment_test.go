@@ -237,6 +237,14 @@ func TestHostedPage_ThreeDSecureIsConfirmedOrFailed(t *testing.T) {
 	o = must(s.Stripe.CheckoutSessions.Get(o.ID, nil))(t)
 	assert.Equal(t, stripe.CheckoutSessionPaymentStatusPaid, o.PaymentStatus)
 
+	// A session that ended meanwhile is not completed.
+	late := session(t, s, price, nil)
+	_, _, page = b.visit(late.URL, card)
+	must(s.Stripe.CheckoutSessions.Expire(late.ID, nil))(t)
+	status, _, _ = b.visit(page, url.Values{"outcome": {"complete"}})
+	assert.Equal(t, http.StatusGone, status)
+	assert.Equal(t, stripe.CheckoutSessionStatusExpired, must(s.Stripe.CheckoutSessions.Get(late.ID, nil))(t).Status)
+
 	// The form of another site is refused.
 	req, err := http.NewRequest(http.MethodPost, session(t, s, price, nil).URL, nil)
 	require.NoError(t, err)

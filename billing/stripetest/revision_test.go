@@ -1,6 +1,8 @@
 package stripetest_test
 
 import (
+	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -334,4 +336,66 @@ func TestSchedule_CancelsWhenItEndsAndChangesWithinAPeriod(t *testing.T) {
 	c.to(c.sub.CurrentPeriodEnd)
 	assert.Equal(t, stripe.SubscriptionStatusCanceled, subscription(t, s, c.sub.ID).Status)
 	assert.Equal(t, stripe.SubscriptionScheduleStatusCompleted, must(s.Stripe.SubscriptionSchedules.Get(schedule.ID, nil))(t).Status)
+}
+
+func TestSubscriptionItems_AreAddedChangedAndTakenAway(t *testing.T) {
+	stores(t, func(t *testing.T, s *stripetest.Test) {
+		basic, pro, seats := plan(t, s, "Basic", 1000, "month"), plan(t, s, "Pro", 3000, "month"), plan(t, s, "Seats", 200, "month")
+		yearly := plan(t, s, "Yearly", 100, "year")
+		c := newChanging(t, s, basic)
+		item := must(s.Stripe.SubscriptionItems.Update(c.sub.Items.Data[0].ID, &stripe.SubscriptionItemParams{Price: &pro.ID, ProrationBehavior: stripe.String("always_invoice"),
+			ProrationDate: stripe.Int64(c.middle()), PaymentBehavior: stripe.String("pending_if_incomplete")}))(t)
+		assert.Equal(t, pro.ID, item.Price.ID)
+		assert.Equal(t, int64(1000), subscription(t, s, c.sub.ID).LatestInvoice.AmountPaid)
+		added := must(s.Stripe.SubscriptionItems.New(&stripe.SubscriptionItemParams{Subscription: &c.sub.ID, Price: &seats.ID, Quantity: stripe.Int64(5), ProrationBehavior: stripe.String("none"),
+			Metadata: map[string]string{"kind": "seats"}}))(t)
+		assert.Equal(t, int64(5), added.Quantity)
+		assert.Equal(t, "seats", must(s.Stripe.SubscriptionItems.Get(added.ID, nil))(t).Metadata["kind"])
+		preview := must(s.Stripe.Invoices.Upcoming(&stripe.InvoiceUpcomingParams{Subscription: &c.sub.ID}))(t)
+		assert.Equal(t, []int64{3000, 1000}, amounts(preview))
+		_, err := s.Stripe.SubscriptionItems.New(&stripe.SubscriptionItemParams{Subscription: &c.sub.ID, Price: &seats.ID})
+		requireError(t, err, 400, "parameter_invalid", "price")
+		_, err = s.Stripe.SubscriptionItems.New(&stripe.SubscriptionItemParams{Subscription: &c.sub.ID, Price: &yearly.ID})
+		requireError(t, err, 400, "parameter_invalid", "items")
+		must(s.Stripe.SubscriptionItems.Del(added.ID, nil))(t)
+		_, err = s.Stripe.SubscriptionItems.Get(added.ID, nil)
+		requireError(t, err, 404, "resource_missing", "id")
+		_, err = s.Stripe.SubscriptionItems.Del(item.ID, nil)
+		requireError(t, err, 400, "parameter_invalid", "items")
+	})
+}
+
+func ExampleServer_AdvanceTo() {
+	s, err := stripetest.NewServer(stripetest.Config{BaseURL: "http://127.0.0.1:12111"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx, api := context.Background(), s.Client()
+	price, _ := api.Prices.New(&stripe.PriceParams{Currency: stripe.String("usd"), UnitAmount: stripe.Int64(900), ProductData: &stripe.PriceProductDataParams{Name: stripe.String("Plan")},
+		Recurring: &stripe.PriceRecurringParams{Interval: stripe.String("month")}})
+	session, err := api.CheckoutSessions.New(&stripe.CheckoutSessionParams{Mode: stripe.String("subscription"), SuccessURL: stripe.String("https://shop.example/thanks"),
+		LineItems: []*stripe.CheckoutSessionLineItemParams{{Price: &price.ID, Quantity: stripe.Int64(1)}}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err := s.Pay(ctx, session.ID, stripetest.Card{Number: stripetest.CardSucceeds, Email: "ada@example.com"}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	session, _ = api.CheckoutSessions.Get(session.ID, nil)
+	sub, _ := api.Subscriptions.Get(session.Subscription.ID, nil)
+	// The renewal is a draft for an hour, and paid then.
+	if err := s.AdvanceTo(ctx, time.Unix(sub.CurrentPeriodEnd, 0).Add(time.Hour)); err != nil {
+		fmt.Println(err)
+		return
+	}
+	invoices := api.Invoices.List(&stripe.InvoiceListParams{Subscription: &sub.ID})
+	for invoices.Next() {
+		fmt.Println(invoices.Invoice().BillingReason, invoices.Invoice().AmountPaid)
+	}
+	// Output:
+	// subscription_cycle 900
+	// subscription_create 900
 }

@@ -551,6 +551,9 @@ func (s *Server) intentOf(tx *work, session object) (object, error) {
 
 // resumeSession goes on with a session after 3-D Secure and returns where the person is sent.
 func (s *Server) resumeSession(tx *work, o object, succeed bool) (string, error) {
+	if o["status"] != "open" {
+		return "", wrongState("The session is %s.", text(o["status"]))
+	}
 	pm, err := load(tx, "payment_method", text(o["_waiting"]), "payment_method")
 	if err != nil {
 		return "", err

@@ -59,7 +59,7 @@ func TestRun_TellsHowToUseIt(t *testing.T) {
 
 func TestContest_ReturnsTheMedianOfEachSide(t *testing.T) {
 	t.Parallel()
-	rates := []float64{5, 100, 1}
+	rates := []float64{77, 5, 100, 1}
 	round := 0
 	got, err := contest(t.Context(), 3,
 		func(context.Context) (float64, error) { round++; return rates[round-1], nil },

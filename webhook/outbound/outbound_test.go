@@ -103,7 +103,7 @@ func (s *sender) wait(e outbound.Endpoint, status outbound.Status) (d outbound.D
 		}
 		d = list[0]
 		return d.Status == status
-	}, 20*time.Second, 10*time.Millisecond, "the delivery should be %s", status)
+	}, time.Minute, 10*time.Millisecond, "the delivery should be %s", status)
 	return d
 }
 
@@ -253,7 +253,7 @@ func TestDeliver_EndpointThatFailsForDaysIsDisabled(t *testing.T) {
 		s.wait(e, outbound.StatusFailed)
 		c.advance(4 * 24 * time.Hour)
 		s.send("b")
-		require.Eventually(t, func() bool { return r.count() == 2 }, 10*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return r.count() == 2 }, time.Minute, 10*time.Millisecond)
 		s.wait(e, outbound.StatusFailed)
 		assert.Empty(t, told)
 		c.advance(2 * 24 * time.Hour)
@@ -313,13 +313,13 @@ func TestRollSecret_BothSignUntilTheOverlapEnds(t *testing.T) {
 		require.NoError(t, verify(fresh))
 		c.advance(2 * time.Hour)
 		s.send("b")
-		require.Eventually(t, func() bool { return r.count() == 2 }, 10*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return r.count() == 2 }, time.Minute, 10*time.Millisecond)
 		require.Error(t, verify(old))
 		require.NoError(t, verify(fresh))
 		_, cut, err := s.RollSecret(t.Context(), "ada", e.ID, -1)
 		require.NoError(t, err)
 		s.send("c")
-		require.Eventually(t, func() bool { return r.count() == 3 }, 10*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return r.count() == 3 }, time.Minute, 10*time.Millisecond)
 		require.Error(t, verify(fresh))
 		require.NoError(t, verify(cut))
 		_, _, err = s.RollSecret(t.Context(), "eve", e.ID, 0)
@@ -429,7 +429,7 @@ func TestDeliver_RedirectsAreGuardedToo(t *testing.T) {
 			require.Eventually(t, func() bool {
 				got, _, err := s.FindDelivery(t.Context(), "ada", d)
 				return err == nil && got.Status == c.want && strings.Contains(got.LastError, c.says)
-			}, 10*time.Second, 10*time.Millisecond, "%d to %s", c.code, c.to)
+			}, time.Minute, 10*time.Millisecond, "%d to %s", c.code, c.to)
 		}
 		assert.Equal(t, 1, target.count())
 	})
@@ -448,7 +448,7 @@ func TestPrune_TakesOldMessagesThatEnded(t *testing.T) {
 		s.wait(e, outbound.StatusDelivered)
 		r.answer.Store(500)
 		s.send("b")
-		require.Eventually(t, func() bool { return s.wait(e, outbound.StatusWaiting).Attempts == 1 }, 10*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return s.wait(e, outbound.StatusWaiting).Attempts == 1 }, time.Minute, 10*time.Millisecond)
 		n, err := s.Prune(t.Context(), 0)
 		require.NoError(t, err)
 		assert.Zero(t, n)

@@ -81,7 +81,8 @@ CREATE TABLE qs_credit_entries (
     debt            BIGINT NOT NULL DEFAULT 0,
     balance         BIGINT NOT NULL,
     available       qs_credit_natural NOT NULL,
-    -- The lot, where the entry touched one alone; its share is amount + debt. Several are in qs_credit_allocations.
+    -- The lot, where the entry touched one alone that was there before; its share is amount + debt. Other shares are in
+    -- qs_credit_allocations.
     lot_id          UUID,
     source          TEXT NOT NULL DEFAULT '',
     service         TEXT NOT NULL DEFAULT '',
@@ -97,7 +98,6 @@ CREATE TABLE qs_credit_entries (
     UNIQUE (account_id, seq)
 );
 CREATE UNIQUE INDEX qs_credit_entries_key ON qs_credit_entries (account_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
--- A lot and the entry that made it refer to each other; both are written by one statement.
 ALTER TABLE qs_credit_lots ADD FOREIGN KEY (entry_id) REFERENCES qs_credit_entries (id);
 ALTER TABLE qs_credit_accounts ADD FOREIGN KEY (head_lot) REFERENCES qs_credit_lots (id);
 
