@@ -104,6 +104,25 @@ func traitOf(number, param string) (trait, error) {
 		Message: "Your card number is incorrect, or is none of the test cards that the double knows."}
 }
 
+// cardKey is what is kept of a number: not even a double holds one, so that nobody's habits or scanners are misled.
+func cardKey(number string) string {
+	if number == Delayed {
+		return Delayed
+	}
+	return digest(number)
+}
+
+var traitsByKey = func() map[string]trait {
+	keys := make(map[string]trait, len(traits))
+	for number, t := range traits {
+		keys[cardKey(number)] = t
+	}
+	return keys
+}()
+
+// keptTrait is what the card of a payment method or a charge does.
+func keptTrait(o object) trait { return traitsByKey[text(o["_card"])] }
+
 // refusal is the error of a card that is declined.
 func (t trait) refusal() *apiError {
 	return &apiError{status: http.StatusPaymentRequired, Type: "card_error", Code: t.code, DeclineCode: t.decline, Message: t.message}

@@ -284,8 +284,7 @@ type attempt struct {
 // charge tries to take an intent's amount. The refusal of the card is kept in the intent and returned, complete; what
 // becomes of the intent otherwise is in its status.
 func (s *Server) charge(tx *work, pi, pm object, how attempt) (*apiError, error) {
-	number := text(pm["_number"])
-	t, id := traits[number], text(pi["id"])
+	t, id := keptTrait(pm), text(pi["id"])
 	pi["payment_method"], pi["next_action"] = pm["id"], nil
 	customer := text(pi["customer"])
 	if customer != "" && text(pi["setup_future_usage"]) != "" && !t.unsaved {
@@ -303,7 +302,7 @@ func (s *Server) charge(tx *work, pi, pm object, how attempt) (*apiError, error)
 		return s.failIntent(tx, pi, s.newCharge(tx, pi, pm), t.refusal())
 	}
 	charge := s.newCharge(tx, pi, pm)
-	if number == Delayed {
+	if pm["_card"] == Delayed {
 		charge["status"], charge["paid"] = "pending", false
 		if err := s.save(tx, charge, "charge.pending"); err != nil {
 			return nil, err
@@ -382,7 +381,7 @@ func (s *Server) newCharge(tx *work, pi, pm object) object {
 			"seller_message": "Payment complete.", "type": "authorized"},
 		"paid": true, "payment_intent": pi["id"], "payment_method": pm["id"],
 		"payment_method_details": map[string]any{"type": kind, kind: pm[kind]}, "receipt_email": pi["receipt_email"],
-		"receipt_url": s.cfg.BaseURL + "/receipts/" + id, "refunded": false, "status": "succeeded", "_number": pm["_number"]}
+		"receipt_url": s.cfg.BaseURL + "/receipts/" + id, "refunded": false, "status": "succeeded", "_card": pm["_card"]}
 }
 
 // Authenticate ends the 3-D Secure of a payment intent, a setup intent or a checkout session that asks for it, as the

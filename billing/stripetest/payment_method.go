@@ -9,7 +9,7 @@ import (
 // newMethod makes a payment method of a test card, or of a bank account for [Delayed].
 func (s *Server) newMethod(tx *work, number string, month, year int64, billing map[string]any) object {
 	o := object{"id": newID("pm"), "object": "payment_method", "billing_details": billing, "created": tx.unix(), "customer": nil, "livemode": false,
-		"metadata": map[string]any{}, "type": "card", "_number": number}
+		"metadata": map[string]any{}, "type": "card", "_card": cardKey(number)}
 	if number == Delayed {
 		o["type"] = "us_bank_account"
 		o["us_bank_account"] = map[string]any{"account_holder_type": "individual", "account_type": "checking", "bank_name": "STRIPE TEST BANK",
@@ -160,7 +160,7 @@ func (s *Server) attach(tx *work, pm object, customer string) error {
 	case pm["_detached"] == true:
 		return invalid("", "This PaymentMethod was previously used without being attached to a Customer or was detached from a Customer, and may not be used again.")
 	}
-	if t := traits[text(pm["_number"])]; t.unsaved {
+	if t := keptTrait(pm); t.unsaved {
 		return t.refusal()
 	}
 	pm["customer"] = customer

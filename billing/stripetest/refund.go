@@ -42,8 +42,8 @@ func (s *Server) createRefund(c *call) (object, error) {
 		"currency": charge["currency"], "destination_details": map[string]any{"type": "card"}, "metadata": c.p.metadata(nil),
 		"payment_intent": charge["payment_intent"], "reason": optional(reason), "receipt_number": nil, "source_transfer_reversal": nil, "status": "succeeded",
 		"transfer_reversal": nil}
-	switch t := traits[text(charge["_number"])]; {
-	case t.refund == "pending" || charge["_number"] == Delayed:
+	switch t := keptTrait(charge); {
+	case t.refund == "pending" || charge["_card"] == Delayed:
 		o["status"] = "pending"
 	case t.refund == "failing":
 		c.tx.wait(o, c.tx.now.Add(refundFailure).Unix())

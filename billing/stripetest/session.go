@@ -472,7 +472,7 @@ func (s *Server) paySession(tx *work, o object, card Card) (next string, waits b
 	if err := s.keep(tx, pm); err != nil {
 		return "", false, nil, err
 	}
-	o["_payer"] = map[string]any{"email": card.Email, "name": card.Name, "number": card.Number}
+	o["_payer"] = map[string]any{"email": card.Email, "name": card.Name}
 	switch o["mode"] {
 	case "payment":
 		waits, refused, err = s.payOnce(tx, o, pm, attempt{returnURL: doneURL(o)})
@@ -560,7 +560,7 @@ func (s *Server) resumeSession(tx *work, o object, succeed bool) (string, error)
 	}
 	o["_waiting"] = nil
 	payer := fields(o["_payer"])
-	card := Card{Number: text(payer["number"]), Email: text(payer["email"]), Name: text(payer["name"])}
+	card := Card{Email: text(payer["email"]), Name: text(payer["name"])}
 	switch o["mode"] {
 	case "payment":
 		pi, err := load(tx, "payment_intent", text(o["payment_intent"]), "payment_intent")

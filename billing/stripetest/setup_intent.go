@@ -119,7 +119,7 @@ func (s *Server) confirmTheSetup(c *call, si object) (object, error) {
 
 // setUp saves a payment method for later, or refuses it.
 func (s *Server) setUp(tx *work, si, pm object, how attempt) (*apiError, error) {
-	t := traits[text(pm["_number"])]
+	t := keptTrait(pm)
 	si["payment_method"], si["next_action"] = pm["id"], nil
 	switch {
 	case t.unsaved:
