@@ -1,15 +1,16 @@
-// Package billing sells credits through Stripe: it mirrors the catalogue, opens checkouts, and turns payments into
-// credits when Stripe's webhooks say that the money is there.
+// Package billing sells credits through Stripe, in packs and by subscription: it mirrors the catalogue, opens checkouts,
+// follows subscriptions and invoices, and turns payments into credits when Stripe says that the money is there.
 //
-// Stripe is the truth for products and prices; a product's metadata "credits" says how many credits one unit gives.
-// Nothing is granted by a return page: a grant follows from the session as Stripe has it, read afresh by a webhook's
-// handler, and happens once per session.
+// Stripe is the truth for products, prices and subscriptions; a product's metadata "credits" says how many credits one
+// unit gives. A grant follows from the session or the invoice as Stripe has it, read afresh, and happens once for each,
+// whether a webhook or a page comes first.
 package billing
 
 import (
 	"context"
 	"embed"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -72,6 +73,17 @@ type Config struct {
 	LoginURL string
 	// CreditsURL is the page of the credits, linked from the success page. Empty: no link.
 	CreditsURL string
+	// PromotionCodes lets people enter promotion codes on Stripe's page. A code lowers the price, not the credits.
+	PromotionCodes bool
+	// AutomaticTax has Stripe reckon taxes, which must be set up there (docs.stripe.com/tax).
+	AutomaticTax bool
+	// Grace is how long a subscription that is past due still entitles. 0: not at all.
+	Grace time.Duration
+	// Frozen tells whether an account may not buy. Nil: all may.
+	Frozen func(ctx context.Context, account string) (bool, error)
+	// Notify is told what a person has to know, in the transaction in which it became true, and mostly queues a mail in
+	// it. An error undoes that transaction, which is then tried again. Nil: nobody is told.
+	Notify func(ctx context.Context, tx *sqlx.Tx, n Notice) error
 	// Site draws the pages. Nil: a plain one.
 	Site *web.Site
 	// Clock tells the time. Nil: time.Now.
@@ -137,12 +149,42 @@ func (b *Billing) Migrate(ctx context.Context) error {
 
 func (b *Billing) now() time.Time { return database.Canonical(b.cfg.Clock()) }
 
+// NoticeKind is what a notice is about.
+type NoticeKind string
+
+// The kinds of notices.
+const (
+	NoticePaymentFailed NoticeKind = "payment_failed" // an invoice was not paid; URL is where it can be
+)
+
+// Notice is what a person has to know.
+type Notice struct {
+	Kind    NoticeKind
+	Account string
+	Price   Money
+	// Description is what it is about, such as the plan's name.
+	Description string
+	// URL is where something can be done about it; empty: nothing can.
+	URL string
+	// Key is the same for the same occasion.
+	Key string
+}
+
+func (b *Billing) notify(ctx context.Context, tx *sqlx.Tx, n Notice) error {
+	if b.cfg.Notify == nil {
+		return nil
+	}
+	if err := b.cfg.Notify(ctx, tx, n); err != nil {
+		return fmt.Errorf("billing: notice %s: %w", n.Key, err)
+	}
+	return nil
+}
+
 // Errors that people see.
 var (
-	ErrSignedOut   error = problem.New(problem.CodeUnauthenticated, "Log in first.")
-	ErrUnverified  error = problem.New("email_unverified", "Confirm your e-mail address first; the link is in your mail.")
-	ErrNotForSale  error = problem.New("price_not_for_sale", "This is not for sale any more. Choose another pack.")
-	ErrSubscribing error = problem.New("subscriptions_unavailable", "Subscriptions cannot be bought here yet. Choose a credit pack.")
-	ErrNotFound    error = problem.New(problem.CodeNotFound, "There is no such payment.")
-	ErrStripe      error = problem.New(problem.CodeUnavailable, "The payment provider does not answer. Nothing was charged; try again in a moment.")
+	ErrSignedOut  error = problem.New(problem.CodeUnauthenticated, "Log in first.")
+	ErrUnverified error = problem.New("email_unverified", "Confirm your e-mail address first; the link is in your mail.")
+	ErrNotForSale error = problem.New("price_not_for_sale", "This is not for sale any more. Choose another offer.")
+	ErrNotFound   error = problem.New(problem.CodeNotFound, "There is no such payment.")
+	ErrStripe     error = problem.New(problem.CodeUnavailable, "The payment provider does not answer. Nothing was charged; try again in a moment.")
 )
