@@ -15,15 +15,18 @@ const DefaultExpiringWithin = 7 * 24 * time.Hour
 // Balance is what an account has at a moment. It is news, not a promise: another operation may come between reading
 // it and acting on it, and only the operation itself decides.
 type Balance struct {
-	// Available can be spent; Held is set aside by open holds.
+	// Available can be spent; Held is set aside by open holds; Debt is owed, and while it is nothing is available.
 	Available Amount `json:"available"`
 	Held      Amount `json:"held"`
+	Debt      Amount `json:"debt"`
 	// BySource splits Available, without sources that have nothing.
 	BySource map[Source]Amount `json:"by_source"`
 	// NextExpiry is when the next part of Available stops counting. Nil: none does.
 	NextExpiry *time.Time `json:"next_expiry,omitempty"`
 	// Expiring are the parts of Available that expire within the asked time, by day (UTC), earliest first.
 	Expiring []Expiring `json:"expiring,omitempty"`
+	// Frozen tells that use is refused.
+	Frozen bool `json:"frozen,omitempty"`
 }
 
 // Expiring is what expires on a day.
@@ -33,54 +36,137 @@ type Expiring struct {
 }
 
 // Balance reads an account; one that was never used has nothing. Expiring credits are told for the next seven days.
-// The cost grows with the lots that are open, not with the history.
+// It reads the account's row and the lots that expire within that time: neither the length of the history nor the
+// number of other lots matters.
 func (l *Ledger) Balance(ctx context.Context, account string) (Balance, error) {
 	return l.BalanceWithin(ctx, account, DefaultExpiringWithin)
 }
 
+// accountRow is an account where a parameter hides the name.
+type accountRow = account
+
+// readBalance reads the account and, in the rows, what expires within a time, one row at least.
+const readBalance = `SELECT a.id, a.available, a.held, a.debt, a.frozen, a.head_source, a.head_free, a.subscription, a.purchase, a.admin, a.bonus,
+		a.next_change_at, x.expires_at, x.free, (SELECT l.expires_at FROM qs_credit_lots l
+			WHERE l.account_id = a.id AND l.open AND l.expires_at IS NOT NULL AND (a.head_free > 0 OR a.head_lot IS NULL OR l.id <> a.head_lot)
+			ORDER BY l.expires_at LIMIT 1) AS first_at
+	FROM qs_credit_accounts a
+	LEFT JOIN (
+		SELECT account_id, expires_at, SUM(free) AS free FROM qs_credit_lots_now
+		WHERE account_id = ? AND open AND expires_at IS NOT NULL AND expires_at < ? AND free > 0
+		GROUP BY account_id, expires_at
+	) AS x ON x.account_id = a.id
+	WHERE a.id = ?`
+
 // BalanceWithin is [Ledger.Balance] with another look ahead.
 func (l *Ledger) BalanceWithin(ctx context.Context, account string, within time.Duration) (Balance, error) {
-	// One statement sees one state. Shares of holds whose time is over count as given back, though no write has
-	// done so yet.
-	const open = `SELECT l.source, l.expires_at, SUM(l.remaining - l.held + COALESCE(b.amount, 0)) AS free, SUM(l.held - COALESCE(b.amount, 0)) AS held
-		FROM qs_credit_lots l LEFT JOIN (
-			SELECT s.lot_id, SUM(s.amount) AS amount FROM qs_credit_holds h JOIN qs_credit_hold_lots s ON s.hold_id = h.id
-			WHERE h.account_id = ? AND h.status = 'open' AND h.expires_at <= ? GROUP BY s.lot_id
-		) AS b ON b.lot_id = l.id
-		WHERE l.account_id = ? AND l.remaining > 0 GROUP BY l.source, l.expires_at`
 	now := l.now()
 	var rows []struct {
-		Source    Source         `db:"source"`
+		accountRow
+		FirstAt   *database.Time `db:"first_at"`
 		ExpiresAt *database.Time `db:"expires_at"`
-		Free      Amount         `db:"free"`
-		Held      Amount         `db:"held"`
+		Free      *Amount        `db:"free"`
 	}
-	if err := l.db.Select(ctx, &rows, open, account, database.At(now), account); err != nil {
+	// One statement sees one state.
+	if err := l.reads.rows(ctx, &rows, l.db.Rebind(readBalance), account, database.At(now.Add(within)), account); err != nil {
 		return Balance{}, fmt.Errorf("credits: balance of account %s: %w", account, err)
 	}
 	b := Balance{BySource: map[Source]Amount{}}
-	days := map[time.Time]Amount{}
+	if len(rows) == 0 {
+		return b, nil
+	}
+	a := rows[0].accountRow
+	a.begin(now)
+	if a.NextChangeAt != nil && !a.NextChangeAt.After(now) {
+		return l.dueBalance(ctx, account, within, now)
+	}
+	b.Available, b.Held, b.Debt, b.Frozen, b.NextExpiry = a.Available, a.Held, a.Debt, a.Frozen != "", rows[0].FirstAt.Std()
+	for _, s := range []Source{Subscription, Purchase, Admin, Bonus} {
+		rest := *a.rest(s)
+		if s == a.HeadSource {
+			rest += a.HeadFree
+		}
+		if rest > 0 {
+			b.BySource[s] = rest
+		}
+	}
 	for _, r := range rows {
-		b.Held += r.Held
-		expires := r.ExpiresAt.Std()
-		if r.Free == 0 || (expires != nil && !expires.After(now)) {
-			continue
-		}
-		b.Available += r.Free
-		b.BySource[r.Source] += r.Free
-		if expires == nil {
-			continue
-		}
-		if b.NextExpiry == nil || expires.Before(*b.NextExpiry) {
-			b.NextExpiry = expires
-		}
-		if expires.Before(now.Add(within)) {
-			days[expires.Truncate(24*time.Hour)] += r.Free
+		if r.ExpiresAt != nil {
+			b.expires(r.ExpiresAt.Time, *r.Free)
 		}
 	}
-	for day, amount := range days {
-		b.Expiring = append(b.Expiring, Expiring{day, amount})
+	return b, nil
+}
+
+// expires adds to the day's expiring credits. Calls come with ascending times or are sorted later.
+func (b *Balance) expires(at time.Time, amount Amount) {
+	day := at.Truncate(24 * time.Hour)
+	i, found := slices.BinarySearchFunc(b.Expiring, day, func(e Expiring, d time.Time) int { return e.Day.Compare(d) })
+	if !found {
+		b.Expiring = slices.Insert(b.Expiring, i, Expiring{Day: day})
 	}
-	slices.SortFunc(b.Expiring, func(x, y Expiring) int { return x.Day.Compare(y.Day) })
+	b.Expiring[i].Amount += amount
+}
+
+// dueBalance is the balance of an account whose row the clock has overtaken, though no write has noticed: it goes
+// through the open lots. Shares of holds whose time is over count as given back, expired lots as closed, and debt as
+// paid by what was given back.
+func (l *Ledger) dueBalance(ctx context.Context, account string, within time.Duration, now time.Time) (Balance, error) {
+	const read = `SELECT a.held, a.debt, a.frozen, l.source, l.priority, l.seq, l.expires_at, COALESCE(l.free, 0) + COALESCE(b.amount, 0) AS free,
+			COALESCE(b.amount, 0) AS back
+		FROM qs_credit_accounts a
+		LEFT JOIN qs_credit_lots_now l ON l.account_id = a.id AND (l.open OR l.id IN
+			(SELECT lot_id FROM qs_credit_held WHERE account_id = ? AND expires_at <= ?))
+		LEFT JOIN (SELECT lot_id, SUM(amount) AS amount FROM qs_credit_held WHERE account_id = ? AND expires_at <= ? GROUP BY lot_id) AS b ON b.lot_id = l.id
+		WHERE a.id = ?`
+	var rows []struct {
+		Held      Amount         `db:"held"`
+		Debt      Amount         `db:"debt"`
+		Frozen    string         `db:"frozen"`
+		Source    *Source        `db:"source"`
+		Priority  *int           `db:"priority"`
+		Seq       *int64         `db:"seq"`
+		ExpiresAt *database.Time `db:"expires_at"`
+		Free      Amount         `db:"free"`
+		Back      Amount         `db:"back"`
+	}
+	at := database.At(now)
+	if err := l.db.Select(ctx, &rows, read, account, at, account, at, account); err != nil {
+		return Balance{}, fmt.Errorf("credits: balance of account %s: %w", account, err)
+	}
+	b := Balance{BySource: map[Source]Amount{}}
+	var open []*lot
+	for _, r := range rows {
+		b.Held, b.Debt, b.Frozen = r.Held, r.Debt, r.Frozen != ""
+		if r.Source == nil {
+			continue
+		}
+		x := &lot{Source: *r.Source, Priority: *r.Priority, Seq: *r.Seq, ExpiresAt: r.ExpiresAt, Free: r.Free}
+		if !x.expired(now) {
+			open = append(open, x)
+		}
+	}
+	for _, r := range rows {
+		b.Held -= r.Back
+	}
+	slices.SortFunc(open, (*lot).compare)
+	for _, x := range open {
+		paid := min(b.Debt, x.Free)
+		b.Debt -= paid
+		x.Free -= paid
+		if x.Free == 0 {
+			continue
+		}
+		b.Available += x.Free
+		b.BySource[x.Source] += x.Free
+		if expires := x.ExpiresAt.Std(); expires != nil {
+			if b.NextExpiry == nil || expires.Before(*b.NextExpiry) {
+				b.NextExpiry = expires
+			}
+			if expires.Before(now.Add(within)) {
+				b.expires(*expires, x.Free)
+			}
+		}
+	}
 	return b, nil
 }

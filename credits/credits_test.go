@@ -92,31 +92,34 @@ func in(c *clock, d time.Duration) *time.Time {
 
 const day = 24 * time.Hour
 
-// check recomputes every account and lot from the entries and allocations and compares.
+// check recomputes every account and lot from the entries and compares.
 func check(tb testing.TB, db *database.DB) {
 	tb.Helper()
 	for name, query := range map[string]string{
-		"an account is not the sum of its entries": `SELECT a.id FROM qs_credit_accounts a WHERE a.available + a.held <>
+		"an account is not the sum of its entries": `SELECT a.id FROM qs_credit_accounts a WHERE a.available + a.held - a.debt <>
 			(SELECT COALESCE(SUM(e.amount), 0) FROM qs_credit_entries e WHERE e.account_id = a.id)`,
-		"an account is not the sum of its lots": `SELECT a.id FROM qs_credit_accounts a WHERE a.available + a.held <>
-			(SELECT COALESCE(SUM(l.remaining), 0) FROM qs_credit_lots l WHERE l.account_id = a.id)
-			OR a.held <> (SELECT COALESCE(SUM(l.held), 0) FROM qs_credit_lots l WHERE l.account_id = a.id)`,
-		"a lot is not the sum of its allocations": `SELECT l.id FROM qs_credit_lots l WHERE l.remaining <>
-			(SELECT COALESCE(SUM(x.amount), 0) FROM qs_credit_allocations x WHERE x.lot_id = l.id)`,
-		"an entry is not the sum of its allocations": `SELECT e.id FROM qs_credit_entries e WHERE e.amount <>
-			(SELECT COALESCE(SUM(x.amount), 0) FROM qs_credit_allocations x WHERE x.entry_id = e.id)`,
-		"a lot's holds are not what it holds": `SELECT l.id FROM qs_credit_lots l WHERE l.held <>
-			(SELECT COALESCE(SUM(s.amount), 0) FROM qs_credit_hold_lots s JOIN qs_credit_holds h ON h.id = s.hold_id
-			 WHERE s.lot_id = l.id AND h.status = 'open')`,
-		"a hold is not the sum of its shares": `SELECT h.id FROM qs_credit_holds h WHERE h.amount <>
-			(SELECT COALESCE(SUM(s.amount), 0) FROM qs_credit_hold_lots s WHERE s.hold_id = h.id)`,
+		"an account is not the sum of its lots": `SELECT a.id FROM qs_credit_accounts a WHERE a.available <>
+			(SELECT COALESCE(SUM(l.free), 0) FROM qs_credit_lots_now l WHERE l.account_id = a.id)
+			OR a.held <> (SELECT COALESCE(SUM(l.amount), 0) FROM qs_credit_held l WHERE l.account_id = a.id)`,
+		"a lot is not the sum of its shares": `SELECT l.id FROM qs_credit_lots_now l WHERE l.free
+			+ (SELECT COALESCE(SUM(h.amount), 0) FROM qs_credit_held h WHERE h.lot_id = l.id) <>
+			(SELECT COALESCE(SUM(x.amount), 0) FROM qs_credit_shares x WHERE x.lot_id = l.id)`,
+		"an entry is not the sum of its shares": `SELECT e.id FROM qs_credit_entries e WHERE e.amount + e.debt <>
+			(SELECT COALESCE(SUM(x.amount), 0) FROM qs_credit_shares x WHERE x.entry_id = e.id)`,
+		"a hold is not the sum of its shares": `SELECT h.id FROM qs_credit_holds h WHERE h.status = 'open' AND h.remaining <>
+			(SELECT COALESCE(SUM(s.amount), 0) FROM qs_credit_held s WHERE s.hold_id = h.id)`,
 		"a balance does not follow from the one before": `SELECT e.id FROM qs_credit_entries e WHERE e.balance <> e.amount +
 			COALESCE((SELECT p.balance FROM qs_credit_entries p WHERE p.account_id = e.account_id AND p.seq = e.seq - 1), 0)`,
 		"entries are missing": `SELECT a.id FROM qs_credit_accounts a WHERE a.last_seq <>
 			(SELECT COUNT(*) FROM qs_credit_entries e WHERE e.account_id = a.id)`,
+		"a lot with something left is not open": `SELECT id FROM qs_credit_lots_now WHERE free > 0 AND NOT open`,
+		"the head is not the first lot": `SELECT a.id FROM qs_credit_accounts a WHERE a.head_free > 0 AND a.head_lot <>
+			(SELECT l.id FROM qs_credit_lots_now l WHERE l.account_id = a.id AND l.free > 0 ORDER BY priority, (expires_at IS NULL), expires_at, seq, id LIMIT 1)`,
+		"debt is not what the entries add up to": `SELECT a.id FROM qs_credit_accounts a WHERE a.debt <>
+			(SELECT COALESCE(SUM(e.debt), 0) FROM qs_credit_entries e WHERE e.account_id = a.id)`,
 	} {
 		var wrong []string
-		require.NoError(tb, db.Writer().Select(&wrong, query))
+		require.NoError(tb, db.Writer().Select(&wrong, query), name)
 		require.Empty(tb, wrong, name)
 	}
 }
@@ -308,7 +311,8 @@ func TestHold_SetsAsideSettlesAndReturnsTheRest(t *testing.T) {
 	run(t, func(t *testing.T, _ *database.DB, l *credits.Ledger, c *clock) {
 		grant(t, l, credits.Subscription, 5, in(c, day))
 		grant(t, l, credits.Purchase, 10, nil)
-		h := reserve(t, l, 12, time.Hour)
+		h, err := l.Reserve(t.Context(), credits.ReserveParams{Account: acc, Amount: 12, TTL: time.Hour, Reason: "work", Over: credits.OverRefuse})
+		require.NoError(t, err)
 		b, err := l.Balance(t.Context(), acc)
 		require.NoError(t, err)
 		assert.Equal(t, credits.Amount(3), b.Available)
@@ -537,7 +541,8 @@ func TestTx_TheHostsRowsAndOursCommitTogether(t *testing.T) {
 func TestEntries_AreAppendOnly(t *testing.T) {
 	run(t, func(t *testing.T, db *database.DB, l *credits.Ledger, _ *clock) {
 		grant(t, l, credits.Purchase, 10, nil)
-		debit(t, l, 1)
+		grant(t, l, credits.Purchase, 10, nil)
+		debit(t, l, 11)
 		for _, query := range []string{
 			"UPDATE qs_credit_entries SET amount = 1000 WHERE kind = 'grant'", "DELETE FROM qs_credit_entries",
 			"UPDATE qs_credit_allocations SET amount = 1000", "DELETE FROM qs_credit_allocations",
@@ -545,7 +550,7 @@ func TestEntries_AreAppendOnly(t *testing.T) {
 			_, err := db.Writer().ExecContext(t.Context(), query)
 			require.ErrorContains(t, err, "append-only", query)
 		}
-		_, err := db.Writer().ExecContext(t.Context(), "UPDATE qs_credit_lots SET remaining = -1")
+		_, err := db.Writer().ExecContext(t.Context(), "UPDATE qs_credit_lots SET free = -1")
 		require.True(t, database.IsCheckViolation(err))
 	})
 }

@@ -12,75 +12,106 @@ type DebitParams struct {
 	Account string
 	// Amount is zero or more. A debit of zero leaves an entry, which counts as use.
 	Amount Amount
+	// Service names what is used. Optional.
+	Service string `json:",omitempty"`
 	// Reason is shown in the history. Required.
 	Reason string
 	// Reference names the cause. Optional.
 	Reference string
 	// Metadata is kept with the entry. Optional.
 	Metadata map[string]string
-	// IdempotencyKey makes a repetition return the first result. Keys are the account's own, and shared by grants and
-	// debits. Empty: none.
+	// IdempotencyKey makes a repetition return the first result. Keys are the account's own, and shared by all
+	// operations but holds. Empty: none.
 	IdempotencyKey string
 }
 
 // Debit uses credits, whole or not at all. The entry's allocations tell which lots gave how much. The errors are
-// [*InsufficientError], [ErrAccountRequired], [ErrAmountNegative], [ErrReasonRequired] and [ErrIdempotencyMismatch];
-// none of them leaves a trace.
-func (l *Ledger) Debit(ctx context.Context, p DebitParams) (e Entry, err error) {
-	err = l.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		e, err = l.DebitTx(ctx, tx, p)
-		return err
-	})
-	return e, err
+// [*InsufficientError], [*FrozenError], [*LimitError], [ErrErased], [ErrAccountRequired], [ErrAmountNegative],
+// [ErrReasonRequired] and [ErrIdempotencyMismatch]; none of them leaves a trace.
+//
+// Debits that arrive while another is under way are done together, each for itself, in the order in which they came.
+// When ctx ends, or the connection is lost, before the answer is there, the debit may or may not have happened: repeat
+// it with the same IdempotencyKey to find out.
+func (l *Ledger) Debit(ctx context.Context, p DebitParams) (Entry, error) {
+	o, err := newDebit(p)
+	if err != nil {
+		return Entry{}, err
+	}
+	if err := l.group(ctx, accountByte(p.Account), o); err != nil {
+		return Entry{}, err
+	}
+	return o.entry, nil
 }
 
 // DebitTx is [Ledger.Debit] inside the caller's transaction. After an error the transaction must be rolled back,
-// except after [*InsufficientError] and [ErrIdempotencyMismatch], where it may go on.
+// except after a refusal ([*InsufficientError], [*FrozenError], [*LimitError], [ErrErased], [ErrIdempotencyMismatch]),
+// where it may go on.
 func (l *Ledger) DebitTx(ctx context.Context, tx *sqlx.Tx, p DebitParams) (Entry, error) {
-	if p.Amount < 0 {
-		return Entry{}, ErrAmountNegative
-	}
-	if err := checkReason(&p.Reason); err != nil {
-		return Entry{}, err
-	}
-	print, err := fingerprint(struct {
-		Op string
-		DebitParams
-	}{"debit", p})
+	o, err := newDebit(p)
 	if err != nil {
 		return Entry{}, err
 	}
-	c, err := l.begin(ctx, tx, p.Account)
-	if err != nil {
+	if err := l.do(ctx, tx, o); err != nil {
 		return Entry{}, err
 	}
-	if e, found, err := c.replay(ctx, p.IdempotencyKey, print); found || err != nil {
-		return e, err
-	}
-	if err := c.require(p.Amount); err != nil {
-		return Entry{}, err
-	}
-	c.acc.Available -= p.Amount
-	e, err := c.write(ctx, KindDebit, -p.Amount, "", note{p.Reason, p.Reference, p.Metadata, p.IdempotencyKey, print})
-	if err != nil {
-		return Entry{}, err
-	}
-	err = c.take(ctx, p.Amount, func(lot lotRow, share Amount) error {
-		if err := c.moveLot(ctx, lot.ID, -share, 0); err != nil {
-			return err
-		}
-		return c.allocate(ctx, &e, Allocation{lot.ID, lot.Source, -share})
-	})
-	if err != nil {
-		return Entry{}, err
-	}
-	return e, c.save(ctx)
+	return o.entry, nil
 }
 
-// require refuses what the account cannot cover.
-func (c *change) require(amount Amount) error {
-	if amount > 0 && amount > c.acc.Available {
-		return &InsufficientError{Required: amount, Available: c.acc.Available}
+type debitOp struct {
+	p     DebitParams
+	print string
+	entry Entry
+}
+
+func newDebit(p DebitParams) (*debitOp, error) {
+	if err := checkAccount(p.Account); err != nil {
+		return nil, err
 	}
-	return nil
+	if p.Amount < 0 {
+		return nil, ErrAmountNegative
+	}
+	if err := checkReason(&p.Reason); err != nil {
+		return nil, err
+	}
+	print, err := fingerprint(p.IdempotencyKey, "debit", p)
+	return &debitOp{p: p, print: print}, err
+}
+
+func (o *debitOp) note() note {
+	return note{service: o.p.Service, reason: o.p.Reason, reference: o.p.Reference, metadata: o.p.Metadata, key: o.p.IdempotencyKey, fingerprint: o.print}
+}
+
+func (o *debitOp) needs(n *needs) {
+	a := n.account(o.p.Account)
+	a.use += min(o.p.Amount, MaxAmount-a.use)
+	a.make = a.make || o.p.Amount == 0
+	n.key(o.p.Account, o.p.IdempotencyKey)
+}
+
+func (o *debitOp) apply(ctx context.Context, w *work) error {
+	a := w.account(o.p.Account)
+	e, found, err := w.replay(a.ID, o.p.IdempotencyKey, o.print)
+	if found || err != nil {
+		o.entry = e
+		return err
+	}
+	if err := a.require(o.p.Amount); err != nil {
+		return err
+	}
+	o.entry, err = w.use(ctx, a, KindDebit, o.p.Amount, "", o.note())
+	a.spend(o.p.Amount)
+	return err
+}
+
+// use takes amount, which the account has, and writes an entry of it.
+func (w *work) use(ctx context.Context, a *account, kind Kind, amount Amount, source Source, n note) (Entry, error) {
+	shares, err := w.take(ctx, a, amount)
+	if err != nil {
+		return Entry{}, err
+	}
+	for i := range shares {
+		shares[i].amount = -shares[i].amount
+	}
+	e, err := w.write(a, kind, -amount, 0, source, shares, n)
+	return e, w.broke(err)
 }

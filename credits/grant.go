@@ -2,7 +2,6 @@ package credits
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,6 +25,8 @@ const (
 const (
 	prioritySubscription = 10
 	priorityOther        = 20
+	// MaxPriority bounds [GrantParams.Priority].
+	MaxPriority = 1000
 )
 
 func (s Source) priority() (int, error) {
@@ -50,93 +51,140 @@ type GrantParams struct {
 	Reason string
 	// ExpiresAt is when the rest stops counting. Nil: never.
 	ExpiresAt *time.Time
+	// Priority decides which lots are used first: lower ones, from 1 to [MaxPriority]. 0: that of the source, 10 for
+	// subscription credits and 20 for all others.
+	Priority int
 	// Reference names the cause, such as a payment's id. Optional.
 	Reference string
 	// Metadata is kept with the entry. Optional.
 	Metadata map[string]string
-	// IdempotencyKey makes a repetition return the first result. Keys are the account's own, and shared by grants and
-	// debits. Empty: none.
+	// IdempotencyKey makes a repetition return the first result. Keys are the account's own, and shared by all
+	// operations but holds. Empty: none.
 	IdempotencyKey string
 }
 
-// Lot is a grant with what is left of it.
-type Lot struct {
-	ID      uuid.UUID `json:"id"`
-	Account string    `json:"account"`
-	Source  Source    `json:"source"`
-	Amount  Amount    `json:"amount"`
-	// Remaining is what is not used, holds included; Held is the part that holds have set aside.
-	Remaining Amount     `json:"remaining"`
-	Held      Amount     `json:"held"`
-	ExpiresAt *time.Time `json:"expires_at,omitempty"`
-	CreatedAt time.Time  `json:"created_at"`
-}
-
-// Grant adds credits as a lot of their own. The errors are [ErrAccountRequired], [ErrAmountNotPositive],
-// [ErrUnknownSource], [ErrReasonRequired], [ErrAlreadyExpired], [ErrIdempotencyMismatch] and [ErrOverflow].
-func (l *Ledger) Grant(ctx context.Context, p GrantParams) (e Entry, err error) {
-	err = l.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		e, err = l.GrantTx(ctx, tx, p)
-		return err
-	})
-	return e, err
+// Grant adds credits as a lot of their own. Debt is paid first, with an entry of its own. The errors are
+// [ErrAccountRequired], [ErrAmountNotPositive], [ErrUnknownSource], [ErrReasonRequired], [ErrAlreadyExpired],
+// [ErrErased], [ErrIdempotencyMismatch] and [ErrOverflow].
+func (l *Ledger) Grant(ctx context.Context, p GrantParams) (Entry, error) {
+	o, err := newGrant(p)
+	if err != nil {
+		return Entry{}, err
+	}
+	if err := l.group(ctx, accountByte(p.Account), o); err != nil {
+		return Entry{}, err
+	}
+	return o.entry, nil
 }
 
 // GrantTx is [Ledger.Grant] inside the caller's transaction.
 func (l *Ledger) GrantTx(ctx context.Context, tx *sqlx.Tx, p GrantParams) (Entry, error) {
-	priority, err := p.Source.priority()
+	o, err := newGrant(p)
 	if err != nil {
 		return Entry{}, err
 	}
+	if err := l.do(ctx, tx, o); err != nil {
+		return Entry{}, err
+	}
+	return o.entry, nil
+}
+
+type grantOp struct {
+	p     GrantParams
+	print string
+	entry Entry
+}
+
+func newGrant(p GrantParams) (*grantOp, error) {
+	if err := checkAccount(p.Account); err != nil {
+		return nil, err
+	}
+	priority, err := p.Source.priority()
+	if err != nil {
+		return nil, err
+	}
 	if p.Amount <= 0 {
-		return Entry{}, ErrAmountNotPositive
+		return nil, ErrAmountNotPositive
 	}
 	if err := checkReason(&p.Reason); err != nil {
-		return Entry{}, err
+		return nil, err
 	}
 	if p.ExpiresAt != nil {
 		at := database.Canonical(*p.ExpiresAt)
 		p.ExpiresAt = &at
 	}
-	c, err := l.begin(ctx, tx, p.Account)
+	if p.Priority == 0 {
+		p.Priority = priority
+	}
+	if p.Priority < 0 || p.Priority > MaxPriority {
+		return nil, ErrPriority
+	}
+	print, err := fingerprint(p.IdempotencyKey, "grant", p)
+	return &grantOp{p: p, print: print}, err
+}
+
+func (o *grantOp) needs(n *needs) {
+	a := n.account(o.p.Account)
+	a.make, a.order = true, true
+	n.key(o.p.Account, o.p.IdempotencyKey)
+}
+
+func (o *grantOp) apply(ctx context.Context, w *work) error {
+	a := w.account(o.p.Account)
+	e, found, err := w.replay(a.ID, o.p.IdempotencyKey, o.print)
+	if found || err != nil {
+		o.entry = e
+		return err
+	}
+	o.entry, err = w.add(ctx, a, KindGrant, o.p.Source, o.p.Priority, o.p.Amount, o.p.ExpiresAt, note{reason: o.p.Reason, reference: o.p.Reference,
+		metadata: o.p.Metadata, key: o.p.IdempotencyKey, fingerprint: o.print})
+	return err
+}
+
+// add writes an entry that opens a lot.
+func (w *work) add(ctx context.Context, a *account, kind Kind, source Source, priority int, amount Amount, expires *time.Time, n note) (Entry, error) {
+	return w.addLots(ctx, a, kind, source, amount, []*lot{{Source: source, Priority: priority, Amount: amount, ExpiresAt: database.AtPtr(expires)}}, n)
+}
+
+// addLots writes an entry that opens lots, whose amounts add up to amount.
+func (w *work) addLots(ctx context.Context, a *account, kind Kind, source Source, amount Amount, lots []*lot, n note) (Entry, error) {
+	if a.ErasedAt != nil {
+		return Entry{}, ErrErased
+	}
+	owns, err := a.owns()
 	if err != nil {
 		return Entry{}, err
 	}
-	print, err := fingerprint(struct {
-		Op string
-		GrantParams
-	}{"grant", p})
+	if _, err := owns.Add(amount); err != nil {
+		return Entry{}, err
+	}
+	if _, err := a.Available.Add(amount); err != nil {
+		return Entry{}, err
+	}
+	if n.id == uuid.Nil {
+		if n.id, err = newID(); err != nil {
+			return Entry{}, err
+		}
+	}
+	for _, x := range lots {
+		if x.ExpiresAt != nil && x.expired(a.now) {
+			return Entry{}, ErrAlreadyExpired
+		}
+	}
+	var shares []share
+	for _, x := range lots {
+		if x.ID, err = newID(); err != nil {
+			return Entry{}, w.broke(err)
+		}
+		x.Entry, x.Seq = n.id, a.LastSeq+1
+		if err := w.openLot(ctx, a, x, x.Amount); err != nil {
+			return Entry{}, err
+		}
+		shares = append(shares, share{x, x.Amount})
+	}
+	e, err := w.write(a, kind, amount, 0, source, shares, n)
 	if err != nil {
-		return Entry{}, err
+		return Entry{}, w.broke(err)
 	}
-	if e, found, err := c.replay(ctx, p.IdempotencyKey, print); found || err != nil {
-		return e, err
-	}
-	if p.ExpiresAt != nil && !p.ExpiresAt.After(c.now) {
-		return Entry{}, ErrAlreadyExpired
-	}
-	if c.acc.Available, err = c.acc.Available.Add(p.Amount); err != nil {
-		return Entry{}, err
-	}
-	e, err := c.write(ctx, KindGrant, p.Amount, p.Source, note{p.Reason, p.Reference, p.Metadata, p.IdempotencyKey, print})
-	if err != nil {
-		return Entry{}, err
-	}
-	lot, err := newID()
-	if err != nil {
-		return Entry{}, err
-	}
-	const insert = `INSERT INTO qs_credit_lots (id, account_id, entry_id, seq, source, priority, amount, remaining, expires_at, created_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
-	_, err = l.db.ExecTx(ctx, tx, insert, lot, e.Account, e.ID, e.Seq, p.Source, priority, p.Amount, p.Amount, database.AtPtr(p.ExpiresAt), database.At(c.now))
-	if err != nil {
-		return Entry{}, fmt.Errorf("credits: write a lot of account %s: %w", e.Account, err)
-	}
-	if err := c.allocate(ctx, &e, Allocation{lot, p.Source, p.Amount}); err != nil {
-		return Entry{}, err
-	}
-	if p.ExpiresAt != nil {
-		c.changesAt(*p.ExpiresAt)
-	}
-	return e, c.save(ctx)
+	return e, w.repay(ctx, a, n)
 }

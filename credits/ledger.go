@@ -14,6 +14,7 @@ package credits
 
 import (
 	"context"
+	"crypto/ed25519"
 	"embed"
 	"errors"
 	"log/slog"
@@ -39,33 +40,75 @@ type Config struct {
 	ReadDB *sqlx.DB
 	// Clock tells the time. Nil: time.Now.
 	Clock func() time.Time
-	// Logger gets what goes wrong in sweeps. Nil: slog.Default.
+	// Pooled tells that DB goes through a pooler that gives each transaction another session, such as PgBouncer in
+	// transaction mode. Nothing is then kept in a session, so no statement is prepared. The driver has to do its part for statements outside of transactions: lib/pq with
+	// binary_parameters=yes in the URL, pgx with default_query_exec_mode=exec. False: DB goes to the server itself.
+	Pooled bool
+	// Jobs inserts the notifications of low balances and expiring credits, each in the transaction of its cause; see
+	// [Ledger.AddWorkers]. Nil: there are none.
+	Jobs Jobs
+	// LowAt is the available balance below which an account counts as low. 0: only accounts that set one with
+	// [Ledger.SetLimits] do.
+	LowAt Amount
+	// WarnBefore is how long before their expiry credits are told of. 0: [DefaultExpiringWithin].
+	WarnBefore time.Duration
+	// OnLow and OnExpiring are called by the jobs, again after an error. Nil: nothing is done.
+	OnLow      func(ctx context.Context, low LowBalance) error
+	OnExpiring func(ctx context.Context, soon ExpiringSoon) error
+	// Logger gets what goes wrong without being anybody's error. Nil: slog.Default.
 	Logger *slog.Logger
+	// SigningKey signs the receipts of [Ledger.SealReceipt]. Nil: there are none.
+	SigningKey ed25519.PrivateKey
 }
 
 // Ledger keeps the accounts. Its methods are safe for concurrent use by any number of processes.
 type Ledger struct {
-	db     *database.DB
-	clock  func() time.Time
-	logger *slog.Logger
+	db         *database.DB
+	clock      func() time.Time
+	fast       bool
+	statements *statements
+	reads      *statements
+	lanes      []lane
+	jobs       Jobs
+	lowAt      Amount
+	warnBefore time.Duration
+	onLow      func(ctx context.Context, low LowBalance) error
+	onExpiring func(ctx context.Context, soon ExpiringSoon) error
+	signingKey ed25519.PrivateKey
 }
 
 // New makes a ledger on a database that [Ledger.Migrate] has prepared, or will before the first operation.
 func New(cfg Config) (*Ledger, error) {
-	if cfg.DB == nil {
+	switch {
+	case cfg.DB == nil:
 		return nil, errors.New("credits: Config.DB is required")
+	case cfg.LowAt < 0 || cfg.WarnBefore < 0:
+		return nil, errors.New("credits: Config.LowAt and WarnBefore must not be negative")
+	case cfg.SigningKey != nil && len(cfg.SigningKey) != ed25519.PrivateKeySize:
+		return nil, errors.New("credits: Config.SigningKey is no Ed25519 private key")
 	}
 	db, err := database.New(cfg.DB, cfg.ReadDB)
 	if err != nil {
 		return nil, err
 	}
-	l := &Ledger{db: db, clock: cfg.Clock, logger: cfg.Logger}
+	logger := cfg.Logger
+	if logger == nil {
+		logger = slog.Default()
+	}
+	prepare := db.Dialect() == database.Postgres && !cfg.Pooled
+	l := &Ledger{db: db, clock: cfg.Clock, fast: db.Dialect() == database.Postgres, statements: newStatements(db.Writer(), prepare, logger),
+		reads: newStatements(db.Reader(), prepare, logger), jobs: cfg.Jobs, lowAt: cfg.LowAt, warnBefore: cfg.WarnBefore,
+		onLow: cfg.OnLow, onExpiring: cfg.OnExpiring, signingKey: cfg.SigningKey}
 	if l.clock == nil {
 		l.clock = time.Now
 	}
-	if l.logger == nil {
-		l.logger = slog.Default()
+	if l.lowAt == 0 {
+		l.lowAt = MinAmount
 	}
+	if l.warnBefore == 0 {
+		l.warnBefore = DefaultExpiringWithin
+	}
+	l.makeLanes()
 	return l, nil
 }
 

@@ -58,6 +58,9 @@ func IsCheckViolation(err error) bool {
 	return state(err) == stateCheckViolation || code(err) == sqliteConstraintCheck
 }
 
+// SQLState is the code with which PostgreSQL answered, empty when err is no answer of a PostgreSQL server.
+func SQLState(err error) string { return state(err) }
+
 func state(err error) string {
 	var s sqlState
 	if errors.As(err, &s) {

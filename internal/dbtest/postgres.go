@@ -48,7 +48,7 @@ func postgresServer(tb testing.TB) *server {
 	return s
 }
 
-// start tries each way in turn and tells of all when none works.
+// start finds or starts the server of a test binary.
 func start() (*server, error) {
 	if given := os.Getenv(URLVariable); given != "" {
 		s, err := connect(given, func() error { return nil })
@@ -57,9 +57,22 @@ func start() (*server, error) {
 		}
 		return s, nil
 	}
+	given, stop, err := launch(fast)
+	if err != nil {
+		return nil, err
+	}
+	s, err := connect(given, stop)
+	if err != nil {
+		return nil, errors.Join(err, stop())
+	}
+	return s, nil
+}
+
+// launch starts a server by the first way that works, and tells of all when none does.
+func launch(with settings) (given string, stop func() error, err error) {
 	ways := []struct {
 		name string
-		up   func() (url string, stop func() error, err error)
+		up   func(with settings) (url string, stop func() error, err error)
 	}{
 		{"Docker", startDocker},
 		{"local PostgreSQL programs", startLocal},
@@ -67,19 +80,41 @@ func start() (*server, error) {
 	}
 	var tried []string
 	for _, way := range ways {
-		given, stop, err := way.up()
+		given, stop, err := way.up(with)
 		if err == nil {
-			var s *server
-			if s, err = connect(given, stop); err == nil {
-				return s, nil
-			}
-			err = errors.Join(err, stop())
+			return given, stop, nil
 		}
 		tried = append(tried, fmt.Sprintf("  %s: %v", way.name, err))
 	}
-	return nil, fmt.Errorf("dbtest: no PostgreSQL to test with. Tried:\n%s\nDo one of these: set %s to a server whose user may create"+
+	return "", nil, fmt.Errorf("dbtest: no PostgreSQL to test with. Tried:\n%s\nDo one of these: set %s to a server whose user may create"+
 		" databases (postgres://user:password@127.0.0.1:5432/postgres?sslmode=disable); start Docker; install PostgreSQL 15 or later"+
 		" (Debian: apt-get install postgresql)", strings.Join(tried, "\n"), URLVariable)
+}
+
+// Durable finds a server for benchmarks, where tests would find theirs, that syncs its commits to disk: the one at
+// QUICKSCALE_TEST_DATABASE_URL if it does, and otherwise one that it starts. how tells which. The caller stops it.
+func Durable() (given, how string, stop func() error, err error) {
+	if given := os.Getenv(URLVariable); given != "" {
+		syncs, err := syncsCommits(given)
+		if err != nil {
+			return "", "", nil, fmt.Errorf("dbtest: the server of %s: %w", URLVariable, err)
+		}
+		if syncs {
+			return given, "the server of " + URLVariable, func() error { return nil }, nil
+		}
+	}
+	given, stop, err = launch(durable)
+	return given, "started for this run", stop, err
+}
+
+func syncsCommits(given string) (bool, error) {
+	db, err := sqlx.Connect("postgres", given)
+	if err != nil {
+		return false, fmt.Errorf("connect: %w", err)
+	}
+	var fsync, commit string
+	err = errors.Join(db.Get(&fsync, "SHOW fsync"), db.Get(&commit, "SHOW synchronous_commit"), db.Close())
+	return fsync == "on" && commit != "off", err
 }
 
 func connect(given string, stop func() error) (*server, error) {
@@ -140,6 +175,16 @@ func (s *server) urlOf(name string) string {
 	u := *s.url
 	u.Path = "/" + name
 	return u.String()
+}
+
+// URLOf is the URL of another database on the server of a URL.
+func URLOf(given, name string) (string, error) {
+	u, err := url.Parse(given)
+	if err != nil {
+		return "", errors.New("dbtest: the URL does not parse")
+	}
+	u.Path = "/" + name
+	return u.String(), nil
 }
 
 func (s *server) drop(name string) error {

@@ -34,11 +34,26 @@ const (
 	containerLife = 30 * time.Minute
 )
 
-// fast trades durability, which no test of ours asks of the server itself, for speed; benchmarks that measure commits
-// start a server of their own.
-var fast = []string{"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off", "-c", "max_connections=300"}
+// settings are server parameters by name.
+type settings map[string]string
 
-func startDocker() (string, func() error, error) {
+var (
+	// fast trades durability, which no test of ours asks of the server itself, for speed.
+	fast = settings{"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "300"}
+	// durable is how a server in production runs, for benchmarks, which measure commits.
+	durable = settings{"fsync": "on", "synchronous_commit": "on", "max_connections": "300"}
+)
+
+// arguments are the settings as postgres takes them.
+func (s settings) arguments() []string {
+	var args []string
+	for name, value := range s {
+		args = append(args, "-c", name+"="+value)
+	}
+	return args
+}
+
+func startDocker(with settings) (string, func() error, error) {
 	pool, err := dockertest.NewPool("")
 	if err != nil {
 		return "", nil, err
@@ -53,7 +68,7 @@ func startDocker() (string, func() error, error) {
 		Repository: repository,
 		Tag:        cmp.Or(tag, "latest"),
 		Env:        []string{"POSTGRES_PASSWORD=" + password},
-		Cmd:        append([]string{"postgres"}, fast...),
+		Cmd:        append([]string{"postgres"}, with.arguments()...),
 	}, func(host *docker.HostConfig) {
 		host.AutoRemove = true
 		host.RestartPolicy = docker.RestartPolicy{Name: "no"}
@@ -73,7 +88,7 @@ func startDocker() (string, func() error, error) {
 }
 
 // startLocal makes a data directory with initdb and runs postgres on it, on a free port of the loopback interface.
-func startLocal() (string, func() error, error) {
+func startLocal(with settings) (string, func() error, error) {
 	bin, err := findPrograms()
 	if err != nil {
 		return "", nil, err
@@ -104,7 +119,7 @@ func startLocal() (string, func() error, error) {
 		return "", nil, errors.Join(err, remove())
 	}
 	logs := &strings.Builder{}
-	args := append([]string{"-D", data, "-p", strconv.Itoa(port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="}, fast...)
+	args := append([]string{"-D", data, "-p", strconv.Itoa(port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="}, with.arguments()...)
 	postgres := exec.Command(filepath.Join(bin, "postgres"), args...) //nolint:gosec // found above
 	postgres.SysProcAttr, postgres.Dir, postgres.Stderr = attr, dir, logs
 	if err := postgres.Start(); err != nil {
@@ -190,7 +205,7 @@ func unprivileged(dir string) (*syscall.SysProcAttr, error) {
 }
 
 // startDownload lets embedded-postgres fetch and run PostgreSQL. It does not run as root.
-func startDownload() (string, func() error, error) {
+func startDownload(with settings) (string, func() error, error) {
 	if os.Geteuid() == 0 {
 		return "", nil, errors.New("PostgreSQL does not run as root; run the tests as another user")
 	}
@@ -206,7 +221,7 @@ func startDownload() (string, func() error, error) {
 	embedded := embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
 		Port(uint32(port)). //nolint:gosec // a port has 16 bits
 		Password(password).RuntimePath(dir).StartTimeout(startTimeout).
-		StartParameters(map[string]string{"fsync": "off", "synchronous_commit": "off", "max_connections": "300"}).
+		StartParameters(with).
 		Logger(io.Discard))
 	if err := embedded.Start(); err != nil {
 		return "", nil, errors.Join(err, os.RemoveAll(dir))

@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/jmoiron/sqlx"
-
 	"github.com/quickscale/quickscale/internal/database"
 )
 
-// sweepBatch is how many accounts one statement of [Ledger.Expire] finds.
+// sweepBatch is how many accounts one statement of a sweep finds.
 const sweepBatch = 100
 
 // Expire writes the expiries whose time has come, for all accounts, and returns how many accounts it went through.
@@ -28,11 +26,7 @@ func (l *Ledger) Expire(ctx context.Context) (accounts int, err error) {
 			return accounts, err
 		}
 		for _, id := range ids {
-			one := l.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-				_, err := l.begin(ctx, tx, id) // which catches up with the clock
-				return err
-			})
-			if one != nil {
+			if one := l.alone(ctx, expireOp(id)); one != nil {
 				err = errors.Join(err, one)
 				continue
 			}
@@ -41,3 +35,10 @@ func (l *Ledger) Expire(ctx context.Context) (accounts int, err error) {
 		last = ids[len(ids)-1]
 	}
 }
+
+// expireOp does nothing but look at an account, which lets it catch up with the clock.
+type expireOp string
+
+func (o expireOp) needs(n *needs) { n.account(string(o)) }
+
+func (o expireOp) apply(context.Context, *work) error { return nil }

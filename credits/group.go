@@ -1,0 +1,180 @@
+package credits
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/quickscale/quickscale/internal/database"
+)
+
+// Limits of grouping.
+const (
+	// maxGroup is how many operations one transaction does at most.
+	maxGroup = 256
+	// postgresLanes is how many groups of one process are under way at once, so that one works while another commits.
+	// SQLite has one writer.
+	postgresLanes = 2
+	// groupTimeout bounds a group, which outlives the contexts of its callers.
+	groupTimeout = 30 * time.Second
+)
+
+// lane queues the operations of some accounts. While a group is under way, those that arrive wait and make the next
+// one, as databases commit in groups: an operation that comes alone goes at once, and the more come, the fewer commits
+// each costs. An account is always in the same lane, so that its operations keep the order in which they came.
+type lane struct {
+	l       *Ledger
+	mu      sync.Mutex
+	busy    bool
+	waiting []*call
+}
+
+// call is an operation of a caller who waits.
+type call struct {
+	op   op
+	ctx  context.Context //nolint:containedctx // it belongs to the call, and ends its waiting
+	err  error
+	done chan struct{}
+	// finished is of the group that has the call.
+	finished bool
+}
+
+func (c *call) finish(err error) {
+	c.err, c.finished = err, true
+	close(c.done)
+}
+
+// group does an operation together with others of its lane. by is a byte of the account.
+func (l *Ledger) group(ctx context.Context, by byte, o op) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	lane := &l.lanes[int(by)%len(l.lanes)]
+	lane.mu.Lock()
+	if !lane.busy {
+		lane.busy = true
+		lane.mu.Unlock()
+		// Its own context: alone, a caller may take the statement back as long as it can be.
+		defer lane.next()
+		return l.single(ctx, o)
+	}
+	c := &call{op: o, ctx: ctx, done: make(chan struct{})}
+	lane.waiting = append(lane.waiting, c)
+	lane.mu.Unlock()
+	select {
+	case <-c.done:
+		return c.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// next lets those who wait go on, or marks the lane idle.
+func (a *lane) next() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.waiting) == 0 {
+		a.busy, a.waiting = false, nil
+		return
+	}
+	n := min(len(a.waiting), maxGroup)
+	calls := a.waiting[:n:n]
+	a.waiting = a.waiting[n:]
+	go func() {
+		defer a.next()
+		a.l.together(calls)
+	}()
+}
+
+// together does operations in one transaction. One that fails by itself is refused by itself. When a statement fails,
+// each is tried alone, so that the fault falls on its own caller; only a commit that fails is everybody's, as its
+// outcome is not known.
+func (l *Ledger) together(calls []*call) {
+	live := calls[:0]
+	for _, c := range calls {
+		if err := c.ctx.Err(); err != nil {
+			c.finish(err) // it left while it waited, and has not happened
+		} else {
+			live = append(live, c)
+		}
+	}
+	if len(live) == 0 {
+		return
+	}
+	// The group goes on when one of its callers leaves.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(live[0].ctx), groupTimeout)
+	defer cancel()
+	if len(live) > 1 {
+		live = l.many(ctx, live)
+	}
+	if len(live) > 1 {
+		l.rest(ctx, live)
+		return
+	}
+	for _, c := range live {
+		c.finish(l.single(ctx, c.op))
+	}
+}
+
+// rest does operations in one transaction.
+func (l *Ledger) rest(ctx context.Context, calls []*call) {
+	refusals := make([]error, len(calls))
+	committing := false
+	err := l.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		committing = false
+		w := l.newWork(tx)
+		ops := make([]op, len(calls))
+		for i, c := range calls {
+			ops[i] = c.op
+		}
+		if err := w.load(ctx, ops...); err != nil {
+			return err
+		}
+		for i, o := range ops {
+			if refusals[i] = o.apply(ctx, w); w.broken != nil {
+				return w.broken
+			}
+		}
+		if err := w.flush(ctx); err != nil {
+			return err
+		}
+		committing = true
+		return nil
+	})
+	for i, c := range calls {
+		switch {
+		case err == nil:
+			c.finish(refusals[i])
+		case committing:
+			c.finish(err)
+		default:
+			c.finish(l.single(ctx, c.op))
+		}
+	}
+}
+
+// single does an operation by itself, by the shortest way.
+func (l *Ledger) single(ctx context.Context, o op) error {
+	if d, ok := o.(*debitOp); ok {
+		if done, err := l.one(ctx, d); done || err != nil {
+			return err
+		}
+	}
+	return l.alone(ctx, o)
+}
+
+func (l *Ledger) makeLanes() {
+	n := 1
+	if l.db.Dialect() == database.Postgres {
+		n = postgresLanes
+		if limit := l.db.Writer().Stats().MaxOpenConnections; limit > 0 {
+			n = min(n, max(1, limit-1))
+		}
+	}
+	l.lanes = make([]lane, n)
+	for i := range l.lanes {
+		l.lanes[i].l = l
+	}
+}

@@ -1,0 +1,104 @@
+// Command bench measures what the library promises about speed, as ratios to baselines of the same run: machines
+// differ, and what runs beside the benchmark slows both sides.
+//
+//	go run ./internal/bench credits [-quick]
+//
+// It prints a table, and for each target a line such as "RATIO credits.A 3.41". PostgreSQL is found as the tests find
+// theirs; it must sync its commits, and one is started where it does not. See docs/performance-credits.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// options are what the command line says.
+type options struct {
+	// quick takes short measurements: under 50 seconds for a subject.
+	quick bool
+}
+
+// pick returns one of two values.
+func pick[T any](o options, quick, full T) T {
+	if o.quick {
+		return quick
+	}
+	return full
+}
+
+// subjects are what can be measured; each has a file of its own.
+var subjects = map[string]func(ctx context.Context, o options, r *report) error{
+	"credits": benchCredits,
+}
+
+func main() {
+	if err := run(context.Background(), os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	var names []string
+	for name := range subjects {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	usage := errors.New("usage: bench SUBJECT [-quick], where SUBJECT is one of: " + strings.Join(names, ", "))
+	if len(args) == 0 {
+		return usage
+	}
+	subject := subjects[args[0]]
+	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
+	var o options
+	flags.BoolVar(&o.quick, "quick", false, "short measurements")
+	if err := flags.Parse(args[1:]); err != nil {
+		return err
+	}
+	if subject == nil || flags.NArg() > 0 {
+		return usage
+	}
+	began := time.Now()
+	r := &report{}
+	err := subject(ctx, o, r)
+	r.print()
+	fmt.Printf("took %s\n", time.Since(began).Round(time.Second))
+	return err
+}
+
+// report collects what was measured.
+type report struct {
+	lines  [][2]string
+	ratios []string
+}
+
+// line adds a line to the table.
+func (r *report) line(what, format string, args ...any) {
+	r.lines = append(r.lines, [2]string{what, fmt.Sprintf(format, args...)})
+}
+
+// ratio adds a target's line: reached tells what was asked for.
+func (r *report) ratio(name string, value float64, target string) {
+	r.ratios = append(r.ratios, fmt.Sprintf("RATIO %s %.2f", name, value))
+	r.line(name, "%.2f (target %s)", value, target)
+}
+
+func (r *report) print() {
+	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+	for _, l := range r.lines {
+		fmt.Fprintf(w, "%s\t%s\n", l[0], l[1])
+	}
+	if err := w.Flush(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+	}
+	for _, line := range r.ratios {
+		fmt.Println(line)
+	}
+}
