@@ -51,13 +51,14 @@ type shop struct {
 	inbox  *webhook.Processor
 	who    *billing.Customer // who the requests are from; nil: nobody
 	pack   *stripe.Price
+	ahead  atomic.Int64 // how far our clocks and the double's are ahead of the real time
 	// breaks, when set, decides about each call to Stripe before it is made.
 	breaks atomic.Pointer[func(r *http.Request) error]
 }
 
 var ada = billing.Customer{Account: "ada", Email: "ada@example.com", Name: "Ada", Verified: true}
 
-func newShop(t *testing.T, db *database.DB) *shop {
+func newShop(t *testing.T, db *database.DB, change ...func(*billing.Config)) *shop {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	s := &shop{t: t, db: db, who: &ada}
@@ -70,18 +71,22 @@ func newShop(t *testing.T, db *database.DB) *shop {
 	require.NoError(t, err)
 	receiver = s.inbox.Handler()
 	require.NoError(t, s.inbox.AddWorkers(engine.Workers()))
-	s.ledger, err = credits.New(credits.Config{DB: db.Writer(), ReadDB: db.Reader()})
+	s.ledger, err = credits.New(credits.Config{DB: db.Writer(), ReadDB: db.Reader(), Clock: s.now})
 	require.NoError(t, err)
 	s.double = stripetest.New(t, func(c *stripetest.Config) { c.WebhookURL, c.WebhookSecret, c.Logger = hooks.URL, "whsec_1", quiet })
-	s.Billing, err = billing.New(billing.Config{
-		DB: db.Writer(), ReadDB: db.Reader(), Stripe: s.client(), Ledger: s.ledger, BaseURL: "https://shop.example", LoginURL: "/auth/login", Logger: quiet,
+	cfg := billing.Config{
+		DB: db.Writer(), ReadDB: db.Reader(), Stripe: s.client(), Ledger: s.ledger, BaseURL: "https://shop.example", LoginURL: "/auth/login", Clock: s.now, Logger: quiet,
 		Customer: func(*http.Request) (billing.Customer, bool) {
 			if s.who == nil {
 				return billing.Customer{}, false
 			}
 			return *s.who, true
 		},
-	})
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	s.Billing, err = billing.New(cfg)
 	require.NoError(t, err)
 	s.Register(s.inbox)
 	require.NoError(t, engine.Start(t.Context()))
@@ -92,6 +97,20 @@ func newShop(t *testing.T, db *database.DB) *shop {
 	s.pack = s.price(product.ID, 1000, "")
 	require.NoError(t, s.SyncCatalogue(t.Context()))
 	return s
+}
+
+// plan makes a product with a recurring price, and lets us know it.
+func (s *shop) plan(name, worth string, amount int64, interval string, metadata ...string) *stripe.Price {
+	s.t.Helper()
+	m := map[string]string{"credits": worth}
+	for i := 0; i < len(metadata); i += 2 {
+		m[metadata[i]] = metadata[i+1]
+	}
+	product, err := s.double.Stripe.Products.New(&stripe.ProductParams{Name: &name, Metadata: m})
+	require.NoError(s.t, err)
+	made := s.price(product.ID, amount, interval)
+	require.NoError(s.t, s.SyncCatalogue(s.t.Context()))
+	return made
 }
 
 func (s *shop) price(product string, amount int64, interval string) *stripe.Price {
@@ -152,10 +171,22 @@ func (s *shop) quiet() {
 	}, 20*time.Second, 20*time.Millisecond)
 }
 
-func run(t *testing.T, fn func(t *testing.T, s *shop)) {
+func run(t *testing.T, fn func(t *testing.T, s *shop), change ...func(*billing.Config)) {
 	t.Helper()
 	t.Parallel()
-	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) { fn(t, newShop(t, db)) })
+	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) { fn(t, newShop(t, db, change...)) })
+}
+
+// now is the time of billing and the ledger.
+func (s *shop) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
+
+// advance lets time pass for us and for the double, and everything that is due happen.
+func (s *shop) advance(d time.Duration) {
+	s.t.Helper()
+	to := s.now().Add(d)
+	s.ahead.Store(int64(time.Until(to)))
+	require.NoError(s.t, s.double.AdvanceTo(s.t.Context(), to))
+	s.quiet()
 }
 
 func TestPurchase_PaidCheckoutGrantsOnce(t *testing.T) {
@@ -383,10 +414,9 @@ func TestPages_FromPacksToReceipt(t *testing.T) {
 		assert.Equal(t, 200, res.StatusCode)
 		assert.Contains(t, body, "Confirming your payment")
 		assert.Contains(t, body, `http-equiv="refresh"`)
-		assert.Equal(t, "0", s.balance(), "the return page grants nothing")
+		assert.Equal(t, "0", s.balance(), "the return page proves nothing")
 		_, err := s.double.Pay(t.Context(), session, stripetest.Card{Number: stripetest.CardSucceeds})
 		require.NoError(t, err)
-		s.waitFor(session, billing.CheckoutPaid)
 		_, body = s.request("GET", "/billing/success?session_id="+session, nil)
 		assert.Contains(t, body, "100.5 credits</strong> have been added")
 		assert.NotContains(t, body, `http-equiv="refresh"`)

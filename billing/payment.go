@@ -200,7 +200,7 @@ func (b *Billing) updatePayment(ctx context.Context, tx *sqlx.Tx, p paymentRow) 
 func (b *Billing) paymentTx(ctx context.Context, tx *sqlx.Tx, where string, args ...any) (p paymentRow, found bool, err error) {
 	err = b.db.GetTx(ctx, tx, &p, `SELECT `+paymentColumns+` FROM qs_billing_payments WHERE `+where, args...)
 	if database.IsNoRows(err) {
-		return p, false, nil
+		return paymentRow{}, false, nil // sqlx fills pointers before it knows
 	}
 	if err != nil {
 		return p, false, fmt.Errorf("billing: find a payment: %w", err)
