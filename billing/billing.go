@@ -41,6 +41,8 @@ const DefaultPath = "/billing"
 // Ledger is what billing needs of a credit ledger; *credits.Ledger is one.
 type Ledger interface {
 	GrantTx(ctx context.Context, tx *sqlx.Tx, p credits.GrantParams) (credits.Entry, error)
+	TransferTx(ctx context.Context, tx *sqlx.Tx, p credits.TransferParams) (credits.Transferred, error)
+	RevokeTx(ctx context.Context, tx *sqlx.Tx, p credits.RevokeParams) (credits.Entry, error)
 }
 
 // Customer is who buys.
@@ -61,7 +63,7 @@ type Config struct {
 	ReadDB *sqlx.DB
 	// Stripe is the client for Stripe or for a double. Required.
 	Stripe *client.API
-	// Ledger gets the grants. Required.
+	// Ledger gets the grants, and gives back what is taken. Required.
 	Ledger Ledger
 	// Customer tells who is signed in; false for nobody. Required.
 	Customer func(r *http.Request) (Customer, bool)
@@ -79,6 +81,13 @@ type Config struct {
 	AutomaticTax bool
 	// Grace is how long a subscription that is past due still entitles. 0: not at all.
 	Grace time.Duration
+	// Policy is what becomes of a plan's credits when the plan changes at once. Empty: TransferRemaining.
+	Policy CreditPolicy
+	// UpgradeAtPeriodEnd lets dearer plans begin with the next period, instead of at once for the difference.
+	UpgradeAtPeriodEnd bool
+	// DowngradeAtOnce lets cheaper plans of the same interval begin at once, without money going back, instead of with
+	// the next period.
+	DowngradeAtOnce bool
 	// Frozen tells whether an account may not buy. Nil: all may.
 	Frozen func(ctx context.Context, account string) (bool, error)
 	// Notify is told what a person has to know, in the transaction in which it became true, and mostly queues a mail in
@@ -112,6 +121,8 @@ func New(cfg Config) (*Billing, error) {
 		return nil, errors.New("billing: Config.Customer is required")
 	case cfg.BaseURL == "":
 		return nil, errors.New("billing: Config.BaseURL is required")
+	case cfg.Policy != "" && !cfg.Policy.valid():
+		return nil, fmt.Errorf("billing: Config.Policy %q is none of the policies", cfg.Policy)
 	}
 	db, err := database.New(cfg.DB, cfg.ReadDB)
 	if err != nil {
@@ -120,6 +131,9 @@ func New(cfg Config) (*Billing, error) {
 	cfg.BaseURL = strings.TrimSuffix(cfg.BaseURL, "/")
 	if cfg.Path == "" {
 		cfg.Path = DefaultPath
+	}
+	if cfg.Policy == "" {
+		cfg.Policy = TransferRemaining
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now

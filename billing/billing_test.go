@@ -135,6 +135,21 @@ func (s *shop) client() *client.API {
 	})})
 }
 
+// losePost cuts the connection after POSTs to a path have taken effect, until breaks is emptied.
+func (s *shop) losePost(suffix string) {
+	lose := func(r *http.Request) error {
+		if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, suffix) {
+			return nil
+		}
+		res, err := http.DefaultTransport.RoundTrip(r.Clone(context.Background()))
+		if err != nil {
+			return err
+		}
+		return errors.Join(res.Body.Close(), errors.New("connection cut after the effect"))
+	}
+	s.breaks.Store(&lose)
+}
+
 type transport func(*http.Request) (*http.Response, error)
 
 func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
@@ -358,17 +373,7 @@ func TestCustomer_IsMadeOnceAndSurvivesItsDeletion(t *testing.T) {
 // Stripe may have acted though its answer was lost. Trying again under the row's key finds what was made.
 func TestCustomer_LostAnswerMakesNoSecondOne(t *testing.T) {
 	run(t, func(t *testing.T, s *shop) {
-		lose := func(r *http.Request) error {
-			if !strings.HasSuffix(r.URL.Path, "/customers") {
-				return nil
-			}
-			res, err := http.DefaultTransport.RoundTrip(r.Clone(context.Background()))
-			if err != nil {
-				return err
-			}
-			return errors.Join(res.Body.Close(), errors.New("connection cut after the effect"))
-		}
-		s.breaks.Store(&lose)
+		s.losePost("/customers")
 		_, err := s.Checkout(t.Context(), billing.CheckoutParams{Customer: ada, Price: s.pack.ID})
 		require.ErrorIs(t, err, billing.ErrStripe)
 		s.breaks.Store(nil)

@@ -20,6 +20,8 @@ func (b *Billing) Handler() http.Handler {
 	mux.HandleFunc("GET "+at+"/success", b.signedIn(b.showSuccess))
 	mux.HandleFunc("GET "+at+"/cancel", b.showCancel)
 	mux.HandleFunc("GET "+at+"/subscription", b.signedIn(b.showSubscription))
+	mux.HandleFunc("GET "+at+"/subscription/change", b.signedIn(b.showChange))
+	mux.HandleFunc("POST "+at+"/subscription/change", b.signedIn(b.postChange))
 	mux.HandleFunc("POST "+at+"/subscription/cancel", b.signedIn(b.postCancel))
 	mux.HandleFunc("POST "+at+"/subscription/resume", b.signedIn(b.postResume))
 	mux.HandleFunc("GET "+at+"/payments", b.signedIn(b.listPayments))

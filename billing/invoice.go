@@ -159,6 +159,11 @@ func (b *Billing) paidInvoice(ctx context.Context, tx *sqlx.Tx, account string, 
 		return err
 	}
 	p.Status = PaymentSucceeded
+	if inv.BillingReason == stripe.InvoiceBillingReasonSubscriptionUpdate && g.reason != "" {
+		if err := b.applyPolicy(ctx, tx, account, inv.ID, "stripe:invoice:"+inv.ID); err != nil {
+			return err
+		}
+	}
 	if g.amount > 0 {
 		entry, err := b.cfg.Ledger.GrantTx(ctx, tx, credits.GrantParams{
 			Account: account, Amount: g.amount, Source: credits.Subscription, Reason: g.reason, ExpiresAt: &g.expires, Reference: inv.ID,
@@ -193,11 +198,13 @@ type grant struct {
 	reason  string
 }
 
-// invoiceGrant reckons what an invoice gives: the plan's credits for the first and every further period, never for its
-// lines that are prorations.
+// invoiceGrant reckons what an invoice gives: the plan's credits for the first and every further period, whatever
+// prorations it has besides, and for a change of plan what the policy says.
 func (b *Billing) invoiceGrant(ctx context.Context, tx *sqlx.Tx, inv *stripe.Invoice) (grant, error) {
 	switch inv.BillingReason {
 	case stripe.InvoiceBillingReasonSubscriptionCreate, stripe.InvoiceBillingReasonSubscriptionCycle:
+	case stripe.InvoiceBillingReasonSubscriptionUpdate:
+		return b.changeOf(ctx, tx, inv)
 	default:
 		return grant{}, nil
 	}
@@ -234,12 +241,8 @@ func newPlanLine(inv *stripe.Invoice) *stripe.InvoiceLineItem {
 	if line := planLine(inv); line != nil {
 		return line
 	}
-	for _, line := range linesOf(inv) {
-		if line.Proration && line.Amount >= 0 && line.Price != nil {
-			return line
-		}
-	}
-	return nil
+	c, _ := sumChange(inv)
+	return c.line
 }
 
 // isTrial tells that a line is for a trial: nothing was to pay, and its period ends with the trial.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -155,12 +156,7 @@ func (b *Billing) Entitled(ctx context.Context, account, feature string) (bool, 
 	if feature == "" {
 		return true, nil
 	}
-	for _, f := range s.Plan.Features {
-		if f == feature {
-			return true, nil
-		}
-	}
-	return false, nil
+	return slices.Contains(s.Plan.Features, feature), nil
 }
 
 // subscriptionPicture is a subscription as Stripe had it when our row was at a version.

@@ -84,3 +84,38 @@ func (b *Billing) changed(w http.ResponseWriter, r *http.Request, s Subscription
 		b.cfg.Site.Redirect(w, r, b.cfg.Path+"/subscription")
 	}
 }
+
+// changePage is the data of change.html.
+type changePage struct {
+	Path   string `json:"-"`
+	Change Change `json:"change"`
+}
+
+func (b *Billing) showChange(w http.ResponseWriter, r *http.Request, who Customer) {
+	c, err := b.PreviewChange(r.Context(), who.Account, r.URL.Query().Get("price"))
+	if err != nil {
+		b.cfg.Site.Fail(w, r, err)
+		return
+	}
+	b.views.Respond(w, r, http.StatusOK, "change", changePage{b.cfg.Path, c})
+}
+
+func (b *Billing) postChange(w http.ResponseWriter, r *http.Request, who Customer) {
+	var in struct {
+		Price         string `json:"price"`
+		ProrationDate int64  `json:"proration_date"`
+	}
+	if err := web.Decode(w, r, &in); err != nil {
+		b.cfg.Site.Fail(w, r, err)
+		return
+	}
+	s, err := b.ChangePlan(r.Context(), ChangeParams{Account: who.Account, Price: in.Price, ProrationDate: in.ProrationDate})
+	said := "Your plan is " + s.Plan.Name + " now."
+	switch {
+	case s.PendingPrice != "":
+		said = "The payment did not go through, so your plan is as it was. Pay the open invoice to change it."
+	case s.Next != nil:
+		said = "Your plan changes to " + s.Next.Name + " on " + s.PeriodEnd.Format("2 Jan 2006") + "."
+	}
+	b.changed(w, r, s, err, said)
+}

@@ -133,3 +133,23 @@ CREATE TABLE qs_billing_subscriptions (
     updated_at           TIMESTAMPTZ NOT NULL
 );
 CREATE INDEX qs_billing_subscriptions_status ON qs_billing_subscriptions (status, account_id);
+
+-- Changes of plan, written down before Stripe is asked. The same change at the same proration date is the same row, and
+-- so the same idempotency key.
+CREATE TABLE qs_billing_changes (
+    id              UUID PRIMARY KEY,
+    account_id      TEXT NOT NULL,
+    subscription_id TEXT NOT NULL,
+    from_price      TEXT NOT NULL,
+    to_price        TEXT NOT NULL,
+    at_once         BOOLEAN NOT NULL,
+    proration_at    BIGINT NOT NULL,
+    status          TEXT NOT NULL CHECK (status IN ('requested', 'done', 'failed')),
+    -- Raised after a definite failure only: Stripe repeats a key's first answer.
+    generation      BIGINT NOT NULL DEFAULT 0,
+    error           TEXT NOT NULL DEFAULT '',
+    created_at      TIMESTAMPTZ NOT NULL,
+    updated_at      TIMESTAMPTZ NOT NULL,
+    UNIQUE (subscription_id, from_price, to_price, proration_at)
+);
+CREATE INDEX qs_billing_changes_open ON qs_billing_changes (updated_at) WHERE status = 'requested';
