@@ -31,8 +31,6 @@ import (
 	"github.com/quickscale/quickscale/webhook"
 )
 
-func TestMain(m *testing.M) { dbtest.Main(m) }
-
 var schema = dbtest.Schema{Name: "billing", Migrate: func(ctx context.Context, db *database.DB) error {
 	e, err := jobs.New(jobs.Config{DB: db})
 	if err != nil {
@@ -50,6 +48,7 @@ type shop struct {
 	double *stripetest.Test
 	inbox  *webhook.Processor
 	who    *billing.Customer // who the requests are from; nil: nobody
+	me     billing.Customer  // whom the helpers are about
 	pack   *stripe.Price
 	ahead  atomic.Int64 // how far our clocks and the double's are ahead of the real time
 	// breaks, when set, decides about each call to Stripe before it is made.
@@ -61,7 +60,7 @@ var ada = billing.Customer{Account: "ada", Email: "ada@example.com", Name: "Ada"
 func newShop(t *testing.T, db *database.DB, change ...func(*billing.Config)) *shop {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	s := &shop{t: t, db: db, who: &ada}
+	s := &shop{t: t, db: db, who: &ada, me: ada}
 	var receiver http.Handler
 	hooks := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { receiver.ServeHTTP(w, r) }))
 	t.Cleanup(hooks.Close)
@@ -156,7 +155,7 @@ func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f
 
 func (s *shop) checkout() billing.Checkout {
 	s.t.Helper()
-	c, err := s.Checkout(s.t.Context(), billing.CheckoutParams{Customer: ada, Price: s.pack.ID})
+	c, err := s.Checkout(s.t.Context(), billing.CheckoutParams{Customer: s.me, Price: s.pack.ID})
 	require.NoError(s.t, err)
 	return c
 }
@@ -164,14 +163,14 @@ func (s *shop) checkout() billing.Checkout {
 func (s *shop) waitFor(session string, status billing.CheckoutStatus) {
 	s.t.Helper()
 	require.Eventually(s.t, func() bool {
-		c, err := s.FindCheckout(s.t.Context(), ada.Account, session)
+		c, err := s.FindCheckout(s.t.Context(), s.me.Account, session)
 		return err == nil && c.Status == status
 	}, 20*time.Second, 20*time.Millisecond, "the checkout should be %s", status)
 }
 
 func (s *shop) balance() string {
 	s.t.Helper()
-	b, err := s.ledger.Balance(s.t.Context(), ada.Account)
+	b, err := s.ledger.Balance(s.t.Context(), s.me.Account)
 	require.NoError(s.t, err)
 	return b.Available.String()
 }

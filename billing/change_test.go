@@ -3,7 +3,6 @@ package billing_test
 import (
 	"encoding/json"
 	"fmt"
-	"math/big"
 	"net/url"
 	"testing"
 	"time"
@@ -21,13 +20,13 @@ import (
 // use spends some of ada's credits.
 func (s *shop) use(amount string) {
 	s.t.Helper()
-	_, err := s.ledger.Debit(s.t.Context(), credits.DebitParams{Account: ada.Account, Amount: credits.MustAmount(amount), Reason: "use"})
+	_, err := s.ledger.Debit(s.t.Context(), credits.DebitParams{Account: s.me.Account, Amount: credits.MustAmount(amount), Reason: "use"})
 	require.NoError(s.t, err)
 }
 
 func (s *shop) bySource() map[credits.Source]string {
 	s.t.Helper()
-	b, err := s.ledger.Balance(s.t.Context(), ada.Account)
+	b, err := s.ledger.Balance(s.t.Context(), s.me.Account)
 	require.NoError(s.t, err)
 	got := map[credits.Source]string{}
 	for source, amount := range b.BySource {
@@ -39,6 +38,7 @@ func (s *shop) bySource() map[credits.Source]string {
 // In the middle of a period of 30 days: Basic (100 credits for 10.00) to Pro (400 for 30.00) costs half of the
 // difference, 10.00, which buys 133.333333 credits at Pro's rate; 60 of Basic's are left.
 func TestChangePlan_UpgradeIsChargedAtOnceUnderEachPolicy(t *testing.T) {
+	t.Parallel()
 	for policy, want := range map[billing.CreditPolicy]map[credits.Source]string{
 		billing.TransferRemaining:  {credits.Purchase: "60", credits.Subscription: "133.333333"},
 		billing.KeepUntilPeriodEnd: {credits.Subscription: "193.333333"},
@@ -280,16 +280,4 @@ func TestPages_ChangePlan(t *testing.T) {
 		res, _ = s.request("GET", "/billing/subscription/change?price="+basic.ID, nil)
 		assert.Equal(t, 409, res.StatusCode)
 	})
-}
-
-// bought is what all money paid buys at the best rate of the plans, in millionths.
-func bought(paid int64, plans []billing.Offer) *big.Int {
-	best := new(big.Rat)
-	for _, p := range plans {
-		if rate := big.NewRat(int64(p.Credits), p.Price.Amount); rate.Cmp(best) > 0 {
-			best = rate
-		}
-	}
-	all := best.Mul(best, new(big.Rat).SetInt64(paid))
-	return new(big.Int).Quo(all.Num(), all.Denom())
 }

@@ -23,7 +23,7 @@ const day = 24 * time.Hour
 // subscribe buys a plan for ada with a card.
 func (s *shop) subscribe(price, card string) billing.Checkout {
 	s.t.Helper()
-	c, err := s.Checkout(s.t.Context(), billing.CheckoutParams{Customer: ada, Price: price})
+	c, err := s.Checkout(s.t.Context(), billing.CheckoutParams{Customer: s.me, Price: price})
 	require.NoError(s.t, err)
 	_, err = s.double.Pay(s.t.Context(), c.SessionID, stripetest.Card{Number: card})
 	require.NoError(s.t, err)
@@ -33,7 +33,7 @@ func (s *shop) subscribe(price, card string) billing.Checkout {
 
 func (s *shop) subscription() billing.Subscription {
 	s.t.Helper()
-	sub, err := s.FindSubscription(s.t.Context(), ada.Account)
+	sub, err := s.FindSubscription(s.t.Context(), s.me.Account)
 	require.NoError(s.t, err)
 	return sub
 }
@@ -53,7 +53,7 @@ func (s *shop) same() billing.Subscription {
 
 func (s *shop) payments() []billing.Payment {
 	s.t.Helper()
-	payments, _, err := s.Payments(s.t.Context(), billing.PaymentsParams{Account: ada.Account})
+	payments, _, err := s.Payments(s.t.Context(), billing.PaymentsParams{Account: s.me.Account})
 	require.NoError(s.t, err)
 	return payments
 }
