@@ -77,7 +77,7 @@ func MustAmount(text string) Amount {
 
 // String is the shortest exact decimal, such as "12.5".
 func (a Amount) String() string {
-	sign, n := "", uint64(a)
+	sign, n := "", uint64(a) //nolint:gosec // below zero it wraps around, and is turned back below
 	if a < 0 {
 		sign, n = "-", -n
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -19,7 +20,12 @@ import (
 	"github.com/quickscale/quickscale/internal/dbtest"
 )
 
-func TestMain(m *testing.M) { dbtest.Main(m) }
+func TestMain(m *testing.M) {
+	if url := os.Getenv(workerURL); url != "" {
+		os.Exit(workUntilKilled(url)) // this is a process that a test has started
+	}
+	dbtest.Main(m)
+}
 
 var schema = dbtest.Of(credits.Migrations())
 

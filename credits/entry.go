@@ -57,9 +57,9 @@ type Entry struct {
 
 // Allocation is the share of one lot in an entry, negative where the lot was used.
 type Allocation struct {
-	Lot    uuid.UUID `json:"lot" db:"lot_id"`
-	Source Source    `json:"source" db:"source"`
-	Amount Amount    `json:"amount" db:"amount"`
+	Lot    uuid.UUID `db:"lot_id" json:"lot"`
+	Source Source    `db:"source" json:"source"`
+	Amount Amount    `db:"amount" json:"amount"`
 }
 
 type entryRow struct {

@@ -95,7 +95,7 @@ func (w *work) selectAll(ctx context.Context, dest any, q database.Query, args .
 
 func (w *work) selectText(ctx context.Context, dest any, query string, args ...any) error {
 	text := w.db().Rebind(query)
-	if stmt := w.l.statements.of(w.tx, text); stmt != nil {
+	if stmt := w.l.statements.of(w.tx, text); stmt != nil { //nolint:sqlclosecheck // the transaction's, which ends with it
 		return w.broke(stmt.SelectContext(ctx, dest, args...))
 	}
 	return w.broke(w.tx.SelectContext(ctx, dest, text, args...))
@@ -116,7 +116,10 @@ func (w *work) list(texts []string) any { return listOf(w.db().Dialect(), texts)
 
 func listOf(d database.Dialect, texts []string) any {
 	if d == database.SQLite {
-		encoded, _ := json.Marshal(texts) // strings always encode
+		encoded, err := json.Marshal(texts)
+		if err != nil {
+			panic(err) // strings always encode
+		}
 		return string(encoded)
 	}
 	buf := []byte{'{'}
@@ -256,10 +259,7 @@ func (w *work) catchUp(ctx context.Context, a *account) error {
 	if err := w.expireHolds(ctx, a); err != nil {
 		return err
 	}
-	if err := w.expireLots(ctx, a); err != nil {
-		return err
-	}
-	return w.repay(ctx, a, note{})
+	return w.expireLots(ctx, a)
 }
 
 // repay pays debt from what has become available.
@@ -360,16 +360,22 @@ func (w *work) flushSQLite(ctx context.Context, sections []section) error {
 			}
 			continue
 		}
-		stmt, err := w.tx.PrepareContext(ctx, s.bulk.sqlite)
-		if err != nil {
+		if err := w.execEach(ctx, s.bulk.sqlite, s.rows, width); err != nil {
 			return err
 		}
-		for i := range s.rows.n {
-			if _, err := stmt.ExecContext(ctx, s.rows.values[i*width:(i+1)*width]...); err != nil {
-				return errors.Join(err, stmt.Close())
-			}
-		}
-		if err := stmt.Close(); err != nil {
+	}
+	return nil
+}
+
+// execEach runs a statement for each row.
+func (w *work) execEach(ctx context.Context, query string, rows *rows, width int) (err error) {
+	stmt, err := w.tx.PrepareContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stmt.Close()) }()
+	for i := range rows.n {
+		if _, err := stmt.ExecContext(ctx, rows.values[i*width:(i+1)*width]...); err != nil {
 			return err
 		}
 	}
@@ -389,14 +395,15 @@ func (w *work) flushPostgres(ctx context.Context, sections []section) error {
 			return err
 		}
 		args = append(args, arrays...)
-		switch {
-		case i == last:
+		if i == last {
 			text.WriteString(" " + statement)
-		case i == 0:
-			text.WriteString("WITH s0 AS (" + statement + ")")
-		default:
-			text.WriteString(", s" + strconv.Itoa(i) + " AS (" + statement + ")")
+			continue
 		}
+		before := ", s"
+		if i == 0 {
+			before = "WITH s"
+		}
+		text.WriteString(before + strconv.Itoa(i) + " AS (" + statement + ")")
 	}
 	return w.exec(ctx, text.String(), args...)
 }
