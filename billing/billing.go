@@ -168,7 +168,11 @@ type NoticeKind string
 
 // The kinds of notices.
 const (
-	NoticePaymentFailed NoticeKind = "payment_failed" // an invoice was not paid; URL is where it can be
+	NoticePaymentFailed NoticeKind = "payment_failed" // to the customer: an invoice was not paid; URL is where it can be
+	NoticeDisputeOpened NoticeKind = "dispute_opened" // to staff: a payment is disputed, and its credits are taken back
+	NoticeDisputeWon    NoticeKind = "dispute_won"    // to staff: the money and the credits are back
+	NoticeDisputeLost   NoticeKind = "dispute_lost"   // to staff: the money is gone, and so are the credits
+	NoticeInquiry       NoticeKind = "inquiry"        // to staff: a bank asks about a payment; no money has moved
 )
 
 // Notice is what a person has to know.

@@ -15,7 +15,7 @@ import (
 )
 
 // Register adds billing's handlers to the processor of Stripe's events: the end of checkouts, changes of the catalogue,
-// subscriptions and their invoices. Each reads its object afresh.
+// subscriptions and their invoices, refunds and disputes. Each reads its object afresh.
 func (b *Billing) Register(p *webhook.Processor) {
 	session := webhook.WithFetch(b.fetchSession)
 	for _, kind := range []stripe.EventType{
@@ -50,6 +50,15 @@ func (b *Billing) Register(p *webhook.Processor) {
 		stripe.EventTypeInvoiceMarkedUncollectible,
 	} {
 		webhook.On(p, string(kind), b.onInvoice, invoice)
+	}
+	webhook.On(p, string(stripe.EventTypeChargeRefunded), b.onCharge, webhook.WithFetch(b.fetchCharge))
+	webhook.On(p, string(stripe.EventTypeChargeRefundUpdated), b.onRefund, webhook.WithFetch(b.fetchRefund))
+	dispute := webhook.WithFetch(b.fetchDispute)
+	for _, kind := range []stripe.EventType{
+		stripe.EventTypeChargeDisputeCreated, stripe.EventTypeChargeDisputeUpdated, stripe.EventTypeChargeDisputeFundsWithdrawn,
+		stripe.EventTypeChargeDisputeFundsReinstated, stripe.EventTypeChargeDisputeClosed,
+	} {
+		webhook.On(p, string(kind), b.onDispute, dispute)
 	}
 	// What was deleted cannot be read afresh.
 	webhook.On(p, string(stripe.EventTypeProductDeleted), func(ctx context.Context, tx *sqlx.Tx, ev webhook.Event[stripe.Product]) error {

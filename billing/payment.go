@@ -64,6 +64,8 @@ type Payment struct {
 	Price Money `json:"amount"`
 	// Refunded is what of Price went back or is on its way.
 	Refunded int64 `json:"refunded"`
+	// Disputed is what of Price disputes hold, or have taken for good.
+	Disputed int64 `json:"disputed,omitempty"`
 	// Credits were granted; CreditsExpire is when they stop counting, nil for never.
 	Credits       credits.Amount `json:"credits"`
 	CreditsExpire *time.Time     `json:"credits_expire,omitempty"`
@@ -83,11 +85,14 @@ type Payment struct {
 	CreatedAt  time.Time `json:"created_at"`
 }
 
-// Left is what of the money has not gone back, in minor units.
-func (p Payment) Left() int64 { return max(0, p.Price.Amount-p.Refunded) }
+// Left is what of the money has not gone back and is not disputed, in minor units.
+func (p Payment) Left() int64 { return max(0, p.Price.Amount-p.Refunded-p.Disputed) }
 
 // RefundedMoney is Refunded as money.
 func (p Payment) RefundedMoney() Money { return Money{p.Refunded, p.Price.Currency} }
+
+// DisputedMoney is Disputed as money.
+func (p Payment) DisputedMoney() Money { return Money{p.Disputed, p.Price.Currency} }
 
 // Kept says that the money is there, less what was refunded.
 func (p Payment) Kept() bool {
@@ -102,6 +107,7 @@ type paymentRow struct {
 	Amount         int64          `db:"amount"`
 	Currency       string         `db:"currency"`
 	Refunded       int64          `db:"refunded"`
+	Disputed       int64          `db:"disputed"`
 	Credits        credits.Amount `db:"credits"`
 	Clawed         credits.Amount `db:"clawed"`
 	CreditsExpire  *database.Time `db:"credits_expire"`
@@ -121,11 +127,11 @@ type paymentRow struct {
 	UpdatedAt      database.Time  `db:"updated_at"`
 }
 
-const paymentColumns = `id, account_id, type, status, amount, currency, refunded, credits, clawed, credits_expire, description, receipt_number, checkout_id,
+const paymentColumns = `id, account_id, type, status, amount, currency, refunded, disputed, credits, clawed, credits_expire, description, receipt_number, checkout_id,
 	session_id, invoice_id, subscription_id, intent_id, charge_id, receipt_url, invoice_url, attempts, entry_id, created_at, updated_at`
 
 func (r paymentRow) payment() Payment {
-	return Payment{ID: r.ID, Account: r.Account, Type: r.Type, Status: r.Status, Price: Money{r.Amount, r.Currency}, Refunded: r.Refunded, Credits: r.Credits,
+	return Payment{ID: r.ID, Account: r.Account, Type: r.Type, Status: r.Status, Price: Money{r.Amount, r.Currency}, Refunded: r.Refunded, Disputed: r.Disputed, Credits: r.Credits,
 		CreditsExpire: r.CreditsExpire.Std(), Clawed: r.Clawed, Description: r.Description, Receipt: r.Receipt, IntentID: deref(r.IntentID),
 		ChargeID: r.ChargeID, InvoiceID: deref(r.InvoiceID), SubscriptionID: deref(r.SubscriptionID), ReceiptURL: r.ReceiptURL, InvoiceURL: r.InvoiceURL,
 		CreatedAt: r.CreatedAt.Time}
@@ -136,14 +142,6 @@ func deref(s *string) string {
 		return ""
 	}
 	return *s
-}
-
-// ref is a column that is NULL where there is nothing.
-func ref(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }
 
 // receiptTries is how many numbers are drawn before a day is taken for full; there are 2^30 for each.
@@ -159,7 +157,7 @@ func (b *Billing) insertPayment(ctx context.Context, tx *sqlx.Tx, p paymentRow) 
 	now := b.now()
 	p.CreatedAt, p.UpdatedAt = database.At(now), database.At(now)
 	const insert = `INSERT INTO qs_billing_payments (` + paymentColumns + `)
-		VALUES (:id, :account_id, :type, :status, :amount, :currency, :refunded, :credits, :clawed, :credits_expire, :description, :receipt_number, :checkout_id,
+		VALUES (:id, :account_id, :type, :status, :amount, :currency, :refunded, :disputed, :credits, :clawed, :credits_expire, :description, :receipt_number, :checkout_id,
 			:session_id, :invoice_id, :subscription_id, :intent_id, :charge_id, :receipt_url, :invoice_url, :attempts, :entry_id, :created_at, :updated_at)
 		ON CONFLICT (receipt_number) DO NOTHING`
 	for range receiptTries {
@@ -182,7 +180,7 @@ func (b *Billing) insertPayment(ctx context.Context, tx *sqlx.Tx, p paymentRow) 
 // updatePayment writes what can change of a payment.
 func (b *Billing) updatePayment(ctx context.Context, tx *sqlx.Tx, p paymentRow) error {
 	p.UpdatedAt = database.At(b.now())
-	const update = `UPDATE qs_billing_payments SET type = :type, status = :status, amount = :amount, refunded = :refunded, credits = :credits, clawed = :clawed,
+	const update = `UPDATE qs_billing_payments SET type = :type, status = :status, amount = :amount, refunded = :refunded, disputed = :disputed, credits = :credits, clawed = :clawed,
 			credits_expire = :credits_expire, description = :description, subscription_id = :subscription_id, intent_id = :intent_id, charge_id = :charge_id,
 			receipt_url = :receipt_url, invoice_url = :invoice_url, attempts = :attempts, entry_id = :entry_id, updated_at = :updated_at
 		WHERE id = :id`

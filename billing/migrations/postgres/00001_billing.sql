@@ -70,8 +70,9 @@ CREATE TABLE qs_billing_payments (
     -- Below zero for refunds.
     amount          BIGINT NOT NULL,
     currency        TEXT NOT NULL,
-    -- What of amount went back, or is on its way.
+    -- What of amount went back by refunds, or is on its way, and what disputes hold or have taken.
     refunded        BIGINT NOT NULL DEFAULT 0 CHECK (refunded >= 0),
+    disputed        BIGINT NOT NULL DEFAULT 0 CHECK (disputed >= 0),
     -- What was granted; for refunds what was taken back, below zero.
     credits         BIGINT NOT NULL,
     -- What of credits was taken back because of refunds and disputes.
@@ -153,3 +154,52 @@ CREATE TABLE qs_billing_changes (
     UNIQUE (subscription_id, from_price, to_price, proration_at)
 );
 CREATE INDEX qs_billing_changes_open ON qs_billing_changes (updated_at) WHERE status = 'requested';
+
+-- Refunds, written down before Stripe is asked; its id makes the idempotency key. Those made in Stripe's Dashboard come
+-- with their event, without staff.
+CREATE TABLE qs_billing_refunds (
+    id         UUID PRIMARY KEY,
+    payment_id UUID NOT NULL REFERENCES qs_billing_payments (id),
+    account_id TEXT NOT NULL,
+    amount     BIGINT NOT NULL CHECK (amount > 0),
+    currency   TEXT NOT NULL,
+    reason     TEXT NOT NULL CHECK (reason IN ('', 'duplicate', 'fraudulent', 'requested_by_customer', 'expired_uncaptured_charge')),
+    note       TEXT NOT NULL DEFAULT '',
+    staff      TEXT NOT NULL DEFAULT '',
+    status     TEXT NOT NULL CHECK (status IN ('requested', 'pending', 'succeeded', 'failed', 'canceled')),
+    refund_id  TEXT UNIQUE,
+    -- The row of the history of payments, once Stripe has the refund.
+    row_id     UUID UNIQUE REFERENCES qs_billing_payments (id),
+    error      TEXT NOT NULL DEFAULT '',
+    created_at TIMESTAMPTZ NOT NULL,
+    updated_at TIMESTAMPTZ NOT NULL
+);
+CREATE INDEX qs_billing_refunds_payment ON qs_billing_refunds (payment_id, id);
+CREATE INDEX qs_billing_refunds_account ON qs_billing_refunds (account_id, id DESC);
+CREATE INDEX qs_billing_refunds_open ON qs_billing_refunds (updated_at) WHERE status = 'requested';
+
+-- What happened to a refund, step by step.
+CREATE TABLE qs_billing_refund_steps (
+    id        UUID PRIMARY KEY,
+    refund_id UUID NOT NULL REFERENCES qs_billing_refunds (id),
+    status    TEXT NOT NULL,
+    note      TEXT NOT NULL DEFAULT '',
+    at        TIMESTAMPTZ NOT NULL
+);
+CREATE INDEX qs_billing_refund_steps_refund ON qs_billing_refund_steps (refund_id, id);
+
+CREATE TABLE qs_billing_disputes (
+    id         UUID PRIMARY KEY,
+    dispute_id TEXT NOT NULL UNIQUE,
+    payment_id UUID NOT NULL REFERENCES qs_billing_payments (id),
+    account_id TEXT NOT NULL,
+    amount     BIGINT NOT NULL,
+    currency   TEXT NOT NULL,
+    reason     TEXT NOT NULL,
+    status     TEXT NOT NULL,
+    due_by     TIMESTAMPTZ,
+    created_at TIMESTAMPTZ NOT NULL,
+    updated_at TIMESTAMPTZ NOT NULL
+);
+CREATE INDEX qs_billing_disputes_payment ON qs_billing_disputes (payment_id);
+CREATE INDEX qs_billing_disputes_account ON qs_billing_disputes (account_id, id DESC);
