@@ -32,6 +32,7 @@ func (b *Billing) Handler() http.Handler {
 	mux.HandleFunc("GET "+at+"/payments", b.signedIn(b.listPayments))
 	mux.HandleFunc("GET "+at+"/payments/{id}", b.signedIn(b.showPayment))
 	mux.HandleFunc("GET "+at+"/payments/{id}/receipt", b.signedIn(b.showReceipt))
+	mux.HandleFunc("GET "+at+"/payments/{id}/receipt.pdf", b.signedIn(b.showReceiptPDF))
 	b.cfg.Site.MountAssets(mux, at)
 	mux.HandleFunc(at+"/", b.cfg.Site.NotFound)
 	return b.cfg.Site.Protect(mux)
@@ -189,11 +190,18 @@ func (b *Billing) listPayments(w http.ResponseWriter, r *http.Request, who Custo
 }
 
 func (b *Billing) showPayment(w http.ResponseWriter, r *http.Request, who Customer) {
-	b.paymentPage(w, r, who, "payment")
+	id, err := uuid.Parse(r.PathValue("id"))
+	if err != nil {
+		b.cfg.Site.Fail(w, r, ErrNotFound)
+		return
+	}
+	p, err := b.FindPayment(r.Context(), who.Account, id)
+	b.paymentPage(w, r, who, "payment", p, err)
 }
 
 func (b *Billing) showReceipt(w http.ResponseWriter, r *http.Request, who Customer) {
-	b.paymentPage(w, r, who, "receipt")
+	p, err := b.receiptOf(r, who)
+	b.paymentPage(w, r, who, "receipt", p, err)
 }
 
 // paymentPage is the data of payment.html and receipt.html.
@@ -204,13 +212,7 @@ type paymentPage struct {
 	Site     string
 }
 
-func (b *Billing) paymentPage(w http.ResponseWriter, r *http.Request, who Customer, page string) {
-	id, err := uuid.Parse(r.PathValue("id"))
-	if err != nil {
-		b.cfg.Site.Fail(w, r, ErrNotFound)
-		return
-	}
-	p, err := b.FindPayment(r.Context(), who.Account, id)
+func (b *Billing) paymentPage(w http.ResponseWriter, r *http.Request, who Customer, page string, p Payment, err error) {
 	switch {
 	case err != nil:
 		b.cfg.Site.Fail(w, r, err)
