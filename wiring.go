@@ -41,7 +41,7 @@ func (a *App) wireSite() (err error) {
 		Name: a.cfg.Name, Templates: a.cfg.Templates, Chrome: a.chrome, Secure: a.secure(), Logger: a.cfg.Logger,
 	}
 	if a.cfg.StripeKey != "" {
-		cfg.FormActions = []string{billing.CheckoutOrigin}
+		cfg.FormActions = []string{billing.CheckoutOrigin, billing.PortalOrigin}
 	}
 	a.site, err = web.New(cfg)
 	return err
@@ -167,6 +167,12 @@ func (a *App) wireBilling() (err error) {
 			u, ok := auth.UserFrom(r.Context())
 			return billing.Customer{Account: account(u), Email: u.Email, Name: u.Name, Verified: u.Verified()}, ok
 		},
+		Grace: paymentGrace,
+		Frozen: func(ctx context.Context, account string) (bool, error) {
+			b, err := a.Credits.Balance(ctx, account)
+			return b.Frozen, err
+		},
+		Notify:   a.billingNotice,
 		LoginURL: authPath + "/login", CreditsURL: creditsPath + "/", Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	if err != nil {
@@ -175,6 +181,9 @@ func (a *App) wireBilling() (err error) {
 	a.Billing.Register(a.Webhooks)
 	return nil
 }
+
+// paymentGrace is how long a plan entitles after a renewal was not paid, while Stripe tries again.
+const paymentGrace = 3 * 24 * time.Hour
 
 func (a *App) wireServices() (err error) {
 	a.Services, err = services.New(services.Config{
@@ -206,6 +215,7 @@ const (
 	catalogueEvery = time.Hour
 	accountsEvery  = 24 * time.Hour
 	pruneEvery     = 24 * time.Hour
+	refundsEvery   = time.Minute
 )
 
 func (a *App) wireTasks() error {
@@ -231,6 +241,10 @@ func (a *App) wireTasks() error {
 			return err
 		}},
 		{"billing_catalogue", catalogueEvery, a.Billing.SyncCatalogue},
+		{"billing_refunds", refundsEvery, func(ctx context.Context) error {
+			_, err := a.Billing.ResumeRefunds(ctx)
+			return err
+		}},
 	} {
 		if err := a.jobs.Every(task.name, task.every, task.run); err != nil {
 			return err

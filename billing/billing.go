@@ -1,15 +1,16 @@
-// Package billing sells credits through Stripe: it mirrors the catalogue, opens checkouts, and turns payments into
-// credits when Stripe's webhooks say that the money is there.
+// Package billing sells credits through Stripe, in packs and by subscription: it mirrors the catalogue, opens checkouts,
+// follows subscriptions and invoices, and turns payments into credits when Stripe says that the money is there.
 //
-// Stripe is the truth for products and prices; a product's metadata "credits" says how many credits one unit gives.
-// Nothing is granted by a return page: a grant follows from the session as Stripe has it, read afresh by a webhook's
-// handler, and happens once per session.
+// Stripe is the truth for products, prices and subscriptions; a product's metadata "credits" says how many credits one
+// unit gives. A grant follows from the session or the invoice as Stripe has it, read afresh, and happens once for each,
+// whether a webhook or a page comes first.
 package billing
 
 import (
 	"context"
 	"embed"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -40,6 +41,8 @@ const DefaultPath = "/billing"
 // Ledger is what billing needs of a credit ledger; *credits.Ledger is one.
 type Ledger interface {
 	GrantTx(ctx context.Context, tx *sqlx.Tx, p credits.GrantParams) (credits.Entry, error)
+	TransferTx(ctx context.Context, tx *sqlx.Tx, p credits.TransferParams) (credits.Transferred, error)
+	RevokeTx(ctx context.Context, tx *sqlx.Tx, p credits.RevokeParams) (credits.Entry, error)
 }
 
 // Customer is who buys.
@@ -60,7 +63,7 @@ type Config struct {
 	ReadDB *sqlx.DB
 	// Stripe is the client for Stripe or for a double. Required.
 	Stripe *client.API
-	// Ledger gets the grants. Required.
+	// Ledger gets the grants, and gives back what is taken. Required.
 	Ledger Ledger
 	// Customer tells who is signed in; false for nobody. Required.
 	Customer func(r *http.Request) (Customer, bool)
@@ -72,6 +75,24 @@ type Config struct {
 	LoginURL string
 	// CreditsURL is the page of the credits, linked from the success page. Empty: no link.
 	CreditsURL string
+	// PromotionCodes lets people enter promotion codes on Stripe's page. A code lowers the price, not the credits.
+	PromotionCodes bool
+	// AutomaticTax has Stripe reckon taxes, which must be set up there (docs.stripe.com/tax).
+	AutomaticTax bool
+	// Grace is how long a subscription that is past due still entitles. 0: not at all.
+	Grace time.Duration
+	// Policy is what becomes of a plan's credits when the plan changes at once. Empty: TransferRemaining.
+	Policy CreditPolicy
+	// UpgradeAtPeriodEnd lets dearer plans begin with the next period, instead of at once for the difference.
+	UpgradeAtPeriodEnd bool
+	// DowngradeAtOnce lets cheaper plans of the same interval begin at once, without money going back, instead of with
+	// the next period.
+	DowngradeAtOnce bool
+	// Frozen tells whether an account may not buy. Nil: all may.
+	Frozen func(ctx context.Context, account string) (bool, error)
+	// Notify is told what a person has to know, in the transaction in which it became true, and mostly queues a mail in
+	// it. An error undoes that transaction, which is then tried again. Nil: nobody is told.
+	Notify func(ctx context.Context, tx *sqlx.Tx, n Notice) error
 	// Site draws the pages. Nil: a plain one.
 	Site *web.Site
 	// Clock tells the time. Nil: time.Now.
@@ -100,6 +121,8 @@ func New(cfg Config) (*Billing, error) {
 		return nil, errors.New("billing: Config.Customer is required")
 	case cfg.BaseURL == "":
 		return nil, errors.New("billing: Config.BaseURL is required")
+	case cfg.Policy != "" && !cfg.Policy.valid():
+		return nil, fmt.Errorf("billing: Config.Policy %q is none of the policies", cfg.Policy)
 	}
 	db, err := database.New(cfg.DB, cfg.ReadDB)
 	if err != nil {
@@ -109,6 +132,9 @@ func New(cfg Config) (*Billing, error) {
 	if cfg.Path == "" {
 		cfg.Path = DefaultPath
 	}
+	if cfg.Policy == "" {
+		cfg.Policy = TransferRemaining
+	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
@@ -116,7 +142,7 @@ func New(cfg Config) (*Billing, error) {
 		cfg.Logger = slog.Default()
 	}
 	if cfg.Site == nil {
-		if cfg.Site, err = web.Alone(cfg.Path, web.Config{Logger: cfg.Logger, FormActions: []string{CheckoutOrigin}}); err != nil {
+		if cfg.Site, err = web.Alone(cfg.Path, web.Config{Logger: cfg.Logger, FormActions: []string{CheckoutOrigin, PortalOrigin}}); err != nil {
 			return nil, err
 		}
 	}
@@ -137,12 +163,46 @@ func (b *Billing) Migrate(ctx context.Context) error {
 
 func (b *Billing) now() time.Time { return database.Canonical(b.cfg.Clock()) }
 
+// NoticeKind is what a notice is about.
+type NoticeKind string
+
+// The kinds of notices.
+const (
+	NoticePaymentFailed NoticeKind = "payment_failed" // to the customer: an invoice was not paid; URL is where it can be
+	NoticeDisputeOpened NoticeKind = "dispute_opened" // to staff: a payment is disputed, and its credits are taken back
+	NoticeDisputeWon    NoticeKind = "dispute_won"    // to staff: the money and the credits are back
+	NoticeDisputeLost   NoticeKind = "dispute_lost"   // to staff: the money is gone, and so are the credits
+	NoticeInquiry       NoticeKind = "inquiry"        // to staff: a bank asks about a payment; no money has moved
+)
+
+// Notice is what a person has to know.
+type Notice struct {
+	Kind    NoticeKind
+	Account string
+	Price   Money
+	// Description is what it is about, such as the plan's name.
+	Description string
+	// URL is where something can be done about it; empty: nothing can.
+	URL string
+	// Key is the same for the same occasion.
+	Key string
+}
+
+func (b *Billing) notify(ctx context.Context, tx *sqlx.Tx, n Notice) error {
+	if b.cfg.Notify == nil {
+		return nil
+	}
+	if err := b.cfg.Notify(ctx, tx, n); err != nil {
+		return fmt.Errorf("billing: notice %s: %w", n.Key, err)
+	}
+	return nil
+}
+
 // Errors that people see.
 var (
-	ErrSignedOut   error = problem.New(problem.CodeUnauthenticated, "Log in first.")
-	ErrUnverified  error = problem.New("email_unverified", "Confirm your e-mail address first; the link is in your mail.")
-	ErrNotForSale  error = problem.New("price_not_for_sale", "This is not for sale any more. Choose another pack.")
-	ErrSubscribing error = problem.New("subscriptions_unavailable", "Subscriptions cannot be bought here yet. Choose a credit pack.")
-	ErrNotFound    error = problem.New(problem.CodeNotFound, "There is no such payment.")
-	ErrStripe      error = problem.New(problem.CodeUnavailable, "The payment provider does not answer. Nothing was charged; try again in a moment.")
+	ErrSignedOut  error = problem.New(problem.CodeUnauthenticated, "Log in first.")
+	ErrUnverified error = problem.New("email_unverified", "Confirm your e-mail address first; the link is in your mail.")
+	ErrNotForSale error = problem.New("price_not_for_sale", "This is not for sale any more. Choose another offer.")
+	ErrNotFound   error = problem.New(problem.CodeNotFound, "There is no such payment.")
+	ErrStripe     error = problem.New(problem.CodeUnavailable, "The payment provider does not answer. Nothing was charged; try again in a moment.")
 )

@@ -28,10 +28,10 @@ func (b *Billing) ensureCustomer(ctx context.Context, who Customer) (string, err
 		return "", err
 	}
 	if row.CustomerID != nil {
-		return *row.CustomerID, nil
+		return *row.CustomerID, b.followEmail(ctx, who, row)
 	}
 	// The parameters come from the row, so that a second try sends the same under the same key.
-	params := &stripe.CustomerParams{Email: &row.Email, Metadata: map[string]string{"account": who.Account}}
+	params := &stripe.CustomerParams{Email: &row.Email, Metadata: map[string]string{accountKey: who.Account}}
 	params.Context = ctx
 	params.SetIdempotencyKey("customer-" + row.IntentID.String())
 	made, err := b.cfg.Stripe.Customers.New(params)
@@ -68,6 +68,76 @@ func (b *Billing) customerIntent(ctx context.Context, who Customer) (row custome
 	}
 	return row, nil
 }
+
+// followEmail tells Stripe an address that has changed. A customer that is gone is left to whoever needs it next.
+func (b *Billing) followEmail(ctx context.Context, who Customer, row customerRow) error {
+	if who.Email == "" || who.Email == row.Email {
+		return nil
+	}
+	params := &stripe.CustomerParams{Email: &who.Email}
+	params.Context = ctx
+	if _, err := b.cfg.Stripe.Customers.Update(*row.CustomerID, params); err != nil {
+		if e, ok := asStripe(err); ok && e.Code == stripe.ErrorCodeResourceMissing {
+			return nil
+		}
+		return stripeError("change a customer's address", err)
+	}
+	err := b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := b.db.ExecTx(ctx, tx, `UPDATE qs_billing_customers SET email = ? WHERE account_id = ?`, who.Email, who.Account)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("billing: save the address of account %s: %w", who.Account, err)
+	}
+	return nil
+}
+
+// FollowCustomer tells Stripe the e-mail address of an account that has changed it. It does nothing for who never
+// bought. The errors are [ErrStripe] and the database's; [Billing.Checkout] makes up for a call that failed.
+func (b *Billing) FollowCustomer(ctx context.Context, who Customer) error {
+	var row customerRow
+	err := b.db.Get(ctx, &row, selectCustomer, who.Account)
+	if database.IsNoRows(err) || err == nil && row.CustomerID == nil {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("billing: customer of account %s: %w", who.Account, err)
+	}
+	return b.followEmail(ctx, who, row)
+}
+
+// lockAccount makes everything that changes an account's billing happen one after the other. It comes before any other
+// lock of a transaction, the ledger's included. The account has a customer's row, or else nothing to change.
+func (b *Billing) lockAccount(ctx context.Context, tx *sqlx.Tx, account string) error {
+	var id string
+	err := b.db.GetTx(ctx, tx, &id, `SELECT account_id FROM qs_billing_customers WHERE account_id = ?`+b.db.Dialect().ForUpdate(), account)
+	if err != nil {
+		return fmt.Errorf("billing: lock account %s: %w", account, err)
+	}
+	return nil
+}
+
+// accountOf finds whose an object of Stripe's is: by our customer, or by the account that our metadata names. Never by
+// an e-mail address, which proves nothing. Empty: nobody's here.
+func (b *Billing) accountOf(ctx context.Context, tx *sqlx.Tx, customer *stripe.Customer, metadata map[string]string) (string, error) {
+	id := ""
+	if customer != nil {
+		id = customer.ID
+	}
+	var accounts []string
+	const find = `SELECT account_id FROM qs_billing_customers WHERE customer_id = ?
+		UNION ALL SELECT account_id FROM qs_billing_customers WHERE account_id = ?`
+	if err := b.db.SelectTx(ctx, tx, &accounts, find, id, metadata[accountKey]); err != nil {
+		return "", fmt.Errorf("billing: account of customer %s: %w", id, err)
+	}
+	if len(accounts) == 0 {
+		return "", nil
+	}
+	return accounts[0], nil
+}
+
+// accountKey is the metadata that carries our account.
+const accountKey = "account"
 
 // forgetCustomer begins anew for an account whose customer was deleted in Stripe.
 func (b *Billing) forgetCustomer(ctx context.Context, account, customer string) error {

@@ -14,8 +14,8 @@ import (
 	"github.com/quickscale/quickscale/webhook"
 )
 
-// Register adds billing's handlers to the processor of Stripe's events: the end of checkouts, and changes of the
-// catalogue. Each reads its object afresh.
+// Register adds billing's handlers to the processor of Stripe's events: the end of checkouts, changes of the catalogue,
+// subscriptions and their invoices, refunds and disputes. Each reads its object afresh.
 func (b *Billing) Register(p *webhook.Processor) {
 	session := webhook.WithFetch(b.fetchSession)
 	for _, kind := range []stripe.EventType{
@@ -24,25 +24,41 @@ func (b *Billing) Register(p *webhook.Processor) {
 	} {
 		webhook.On(p, string(kind), b.onSession, session)
 	}
-	product := webhook.WithFetch(func(ctx context.Context, id string) (*stripe.Product, error) {
-		params := &stripe.ProductParams{}
-		params.Context = ctx
-		return b.cfg.Stripe.Products.Get(id, params)
-	})
+	product := webhook.WithFetch(b.fetchProduct)
 	for _, kind := range []stripe.EventType{stripe.EventTypeProductCreated, stripe.EventTypeProductUpdated} {
 		webhook.On(p, string(kind), func(ctx context.Context, tx *sqlx.Tx, ev webhook.Event[stripe.Product]) error {
 			return b.saveProduct(ctx, tx, ev.Object)
 		}, product)
 	}
-	price := webhook.WithFetch(func(ctx context.Context, id string) (*stripe.Price, error) {
-		params := &stripe.PriceParams{}
-		params.Context = ctx
-		return b.cfg.Stripe.Prices.Get(id, params)
-	})
+	price := webhook.WithFetch(b.fetchPrice)
 	for _, kind := range []stripe.EventType{stripe.EventTypePriceCreated, stripe.EventTypePriceUpdated} {
 		webhook.On(p, string(kind), func(ctx context.Context, tx *sqlx.Tx, ev webhook.Event[stripe.Price]) error {
 			return b.savePrice(ctx, tx, ev.Object)
 		}, price)
+	}
+	subscription := webhook.WithFetch(b.fetchSubscription)
+	for _, kind := range []stripe.EventType{
+		stripe.EventTypeCustomerSubscriptionCreated, stripe.EventTypeCustomerSubscriptionUpdated, stripe.EventTypeCustomerSubscriptionDeleted,
+		stripe.EventTypeCustomerSubscriptionPaused, stripe.EventTypeCustomerSubscriptionResumed,
+		stripe.EventTypeCustomerSubscriptionPendingUpdateApplied, stripe.EventTypeCustomerSubscriptionPendingUpdateExpired,
+	} {
+		webhook.On(p, string(kind), b.onSubscription, subscription)
+	}
+	invoice := webhook.WithFetch(b.fetchInvoice)
+	for _, kind := range []stripe.EventType{
+		stripe.EventTypeInvoicePaid, stripe.EventTypeInvoicePaymentFailed, stripe.EventTypeInvoicePaymentActionRequired, stripe.EventTypeInvoiceVoided,
+		stripe.EventTypeInvoiceMarkedUncollectible,
+	} {
+		webhook.On(p, string(kind), b.onInvoice, invoice)
+	}
+	webhook.On(p, string(stripe.EventTypeChargeRefunded), b.onCharge, webhook.WithFetch(b.fetchCharge))
+	webhook.On(p, string(stripe.EventTypeChargeRefundUpdated), b.onRefund, webhook.WithFetch(b.fetchRefund))
+	dispute := webhook.WithFetch(b.fetchDispute)
+	for _, kind := range []stripe.EventType{
+		stripe.EventTypeChargeDisputeCreated, stripe.EventTypeChargeDisputeUpdated, stripe.EventTypeChargeDisputeFundsWithdrawn,
+		stripe.EventTypeChargeDisputeFundsReinstated, stripe.EventTypeChargeDisputeClosed,
+	} {
+		webhook.On(p, string(kind), b.onDispute, dispute)
 	}
 	// What was deleted cannot be read afresh.
 	webhook.On(p, string(stripe.EventTypeProductDeleted), func(ctx context.Context, tx *sqlx.Tx, ev webhook.Event[stripe.Product]) error {
@@ -69,27 +85,62 @@ func (b *Billing) fetchSession(ctx context.Context, id string) (*stripe.Checkout
 
 // onSession brings a checkout to the state of its session. What the event is called does not matter.
 func (b *Billing) onSession(ctx context.Context, tx *sqlx.Tx, ev webhook.Event[stripe.CheckoutSession]) error {
-	s := ev.Object
+	return b.settle(ctx, tx, ev.Object)
+}
+
+// SyncCheckout takes over what an account's checkout has become without waiting for the webhook, and returns it. The
+// page after a checkout calls it; whether it or the webhook comes first, there is one effect. The errors are
+// [ErrNotFound] and [ErrStripe].
+func (b *Billing) SyncCheckout(ctx context.Context, account, session string) (Checkout, error) {
+	c, err := b.FindCheckout(ctx, account, session)
+	if err != nil || c.Status == CheckoutPaid || c.Status == CheckoutExpired {
+		return c, err
+	}
+	s, err := b.fetchSession(ctx, session)
+	if err != nil {
+		return c, stripeError("read session "+session, err)
+	}
+	if err := b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return b.settle(ctx, tx, s) }); err != nil {
+		return c, err
+	}
+	if s.Subscription != nil {
+		if err := b.syncSubscription(ctx, s.Subscription.ID); err != nil {
+			return c, err
+		}
+	}
+	if s.Invoice != nil {
+		if err := b.syncInvoice(ctx, s.Invoice.ID); err != nil {
+			return c, err
+		}
+	}
+	return b.FindCheckout(ctx, account, session)
+}
+
+func (b *Billing) settle(ctx context.Context, tx *sqlx.Tx, s *stripe.CheckoutSession) error {
 	id, err := uuid.Parse(s.ClientReferenceID)
 	if err != nil {
 		b.cfg.Logger.InfoContext(ctx, "checkout session is not ours", slog.String("session", s.ID))
 		return nil //nolint:nilerr // what another application sells is no failure of ours
 	}
-	var row checkoutRow
-	err = b.db.GetTx(ctx, tx, &row, `SELECT `+checkoutColumns+` FROM qs_billing_checkouts WHERE id = ?`+b.db.Dialect().ForUpdate(), id)
-	if database.IsNoRows(err) {
+	c, found, err := b.findCheckoutTx(ctx, tx, `id = ?`, id)
+	if err != nil {
+		return err
+	}
+	if !found {
 		b.cfg.Logger.InfoContext(ctx, "checkout session is not ours", slog.String("session", s.ID))
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("billing: lock checkout %s: %w", id, err)
+	if err := b.lockAccount(ctx, tx, c.Account); err != nil {
+		return err
 	}
-	if row.SessionID != nil && *row.SessionID != s.ID {
-		return webhook.Permanent(fmt.Errorf("billing: session %s names checkout %s, which is of session %s", s.ID, id, *row.SessionID))
+	if c, _, err = b.findCheckoutTx(ctx, tx, `id = ?`, id); err != nil { // as it is under the lock
+		return err
 	}
-	c := row.checkout()
+	if c.SessionID != "" && c.SessionID != s.ID {
+		return webhook.Permanent(fmt.Errorf("billing: session %s names checkout %s, which is of session %s", s.ID, id, c.SessionID))
+	}
 	c.SessionID = s.ID
-	if c.Status == CheckoutPaid {
+	if c.Status == CheckoutPaid || c.Status == CheckoutExpired {
 		return nil
 	}
 	switch {
@@ -101,6 +152,8 @@ func (b *Billing) onSession(ctx context.Context, tx *sqlx.Tx, ev webhook.Event[s
 		return b.fulfil(ctx, tx, c, s)
 	case s.PaymentIntent != nil && s.PaymentIntent.Status == stripe.PaymentIntentStatusRequiresPaymentMethod:
 		c.Status = CheckoutFailed
+	case c.Status == CheckoutFailed: // a picture that is older
+		return nil
 	default:
 		c.Status = CheckoutWaiting
 	}
@@ -117,9 +170,14 @@ func (b *Billing) move(ctx context.Context, tx *sqlx.Tx, c Checkout) error {
 	return nil
 }
 
-// fulfil grants the credits and writes the payment, once per session: the checkout is locked, and the ledger's key and
-// the payment's unique columns stand behind that lock.
+// fulfil ends a checkout that is paid. A pack's credits are granted and its payment is written, once per session: the
+// account is locked, and the ledger's key and the payment's unique columns stand behind that lock. A plan's come with
+// its invoices.
 func (b *Billing) fulfil(ctx context.Context, tx *sqlx.Tx, c Checkout, s *stripe.CheckoutSession) error {
+	c.Status = CheckoutPaid
+	if c.Mode == ModeSubscription {
+		return b.move(ctx, tx, c)
+	}
 	entry, err := b.cfg.Ledger.GrantTx(ctx, tx, credits.GrantParams{
 		Account: c.Account, Amount: c.Credits, Source: credits.Purchase, Reason: "Purchase: " + c.Name, Reference: s.ID,
 		IdempotencyKey: "stripe:cs:" + s.ID + ":fulfil",
@@ -127,17 +185,19 @@ func (b *Billing) fulfil(ctx context.Context, tx *sqlx.Tx, c Checkout, s *stripe
 	if err != nil {
 		return fmt.Errorf("billing: grant for checkout %s: %w", c.ID, err)
 	}
-	p := paymentRow{Account: c.Account, CheckoutID: c.ID, Amount: s.AmountTotal, Currency: string(s.Currency), Credits: c.Credits, Description: c.Name,
-		SessionID: s.ID, EntryID: entry.ID}
+	p := paymentRow{Account: c.Account, Type: TypePurchase, Status: PaymentSucceeded, CheckoutID: &c.ID, Amount: s.AmountTotal, Currency: string(s.Currency),
+		Credits: c.Credits, Description: c.Name, SessionID: &s.ID, EntryID: &entry.ID}
+	if c.Quantity > 1 {
+		p.Description = fmt.Sprintf("%d × %s", c.Quantity, c.Name)
+	}
 	if pi := s.PaymentIntent; pi != nil {
 		p.IntentID = &pi.ID
 		if pi.LatestCharge != nil {
 			p.ChargeID, p.ReceiptURL = pi.LatestCharge.ID, pi.LatestCharge.ReceiptURL
 		}
 	}
-	if err := b.insertPayment(ctx, tx, p); err != nil {
+	if _, err := b.insertPayment(ctx, tx, p); err != nil {
 		return err
 	}
-	c.Status = CheckoutPaid
 	return b.move(ctx, tx, c)
 }

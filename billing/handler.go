@@ -1,6 +1,8 @@
 package billing
 
 import (
+	"errors"
+	"log/slog"
 	"net/http"
 	"net/url"
 
@@ -13,13 +15,24 @@ import (
 func (b *Billing) Handler() http.Handler {
 	mux := http.NewServeMux()
 	at := b.cfg.Path
-	mux.HandleFunc("GET "+at+"/{$}", b.showPacks)
+	mux.HandleFunc("GET "+at+"/{$}", b.showOffers)
 	mux.HandleFunc("POST "+at+"/checkout", b.signedIn(b.postCheckout))
 	mux.HandleFunc("GET "+at+"/success", b.signedIn(b.showSuccess))
 	mux.HandleFunc("GET "+at+"/cancel", b.showCancel)
+	mux.HandleFunc("GET "+at+"/subscription", b.signedIn(b.showSubscription))
+	mux.HandleFunc("GET "+at+"/subscription/change", b.signedIn(b.showChange))
+	mux.HandleFunc("POST "+at+"/subscription/change", b.signedIn(b.postChange))
+	mux.HandleFunc("POST "+at+"/subscription/cancel", b.signedIn(b.postCancel))
+	mux.HandleFunc("POST "+at+"/subscription/resume", b.signedIn(b.postResume))
+	mux.HandleFunc("GET "+at+"/payment-methods", b.signedIn(b.showMethods))
+	mux.HandleFunc("POST "+at+"/payment-methods/add", b.signedIn(b.postAddMethod))
+	mux.HandleFunc("POST "+at+"/payment-methods/{id}/default", b.signedIn(b.postDefaultMethod))
+	mux.HandleFunc("POST "+at+"/payment-methods/{id}/remove", b.signedIn(b.postRemoveMethod))
+	mux.HandleFunc("POST "+at+"/portal", b.signedIn(b.postPortal))
 	mux.HandleFunc("GET "+at+"/payments", b.signedIn(b.listPayments))
 	mux.HandleFunc("GET "+at+"/payments/{id}", b.signedIn(b.showPayment))
 	mux.HandleFunc("GET "+at+"/payments/{id}/receipt", b.signedIn(b.showReceipt))
+	mux.HandleFunc("GET "+at+"/payments/{id}/receipt.pdf", b.signedIn(b.showReceiptPDF))
 	mux.HandleFunc(at+"/", b.cfg.Site.NotFound)
 	return b.cfg.Site.Protect(mux)
 }
@@ -43,41 +56,68 @@ func (b *Billing) signedIn(next func(w http.ResponseWriter, r *http.Request, who
 	}
 }
 
-// packsPage is the data of packs.html.
-type packsPage struct {
-	Path     string `json:"-"`
-	SignedIn bool   `json:"-"`
-	Packs    []Pack `json:"packs"`
+// offersPage is the data of offers.html.
+type offersPage struct {
+	Path     string  `json:"-"`
+	SignedIn bool    `json:"-"`
+	Packs    []Offer `json:"packs"`
+	Plans    []Offer `json:"plans"`
+	// Subscription is the one that lives. Nil: none, and plans can be bought.
+	Subscription *Subscription `json:"subscription,omitempty"`
 }
 
-func (b *Billing) showPacks(w http.ResponseWriter, r *http.Request) {
-	packs, err := b.Packs(r.Context())
+func (b *Billing) showOffers(w http.ResponseWriter, r *http.Request) {
+	page := offersPage{Path: b.cfg.Path}
+	err := b.loadOffers(r, &page)
 	if err != nil {
 		b.cfg.Site.Fail(w, r, err)
 		return
 	}
-	_, signedIn := b.cfg.Customer(r)
-	b.views.Respond(w, r, http.StatusOK, "packs", packsPage{b.cfg.Path, signedIn, packs})
+	b.views.Respond(w, r, http.StatusOK, "offers", page)
+}
+
+func (b *Billing) loadOffers(r *http.Request, page *offersPage) (err error) {
+	if page.Packs, err = b.Packs(r.Context()); err != nil {
+		return err
+	}
+	if page.Plans, err = b.Plans(r.Context()); err != nil {
+		return err
+	}
+	who, signedIn := b.cfg.Customer(r)
+	if page.SignedIn = signedIn; !signedIn {
+		return nil
+	}
+	s, err := b.living(r.Context(), who.Account)
+	if errors.Is(err, ErrNoSubscription) || errors.Is(err, ErrEnded) {
+		return nil
+	}
+	page.Subscription = &s
+	return err
 }
 
 func (b *Billing) postCheckout(w http.ResponseWriter, r *http.Request, who Customer) {
 	var in struct {
-		Price string `json:"price"`
+		Price    string `json:"price"`
+		Quantity int64  `json:"quantity"`
 	}
 	if err := web.Decode(w, r, &in); err != nil {
 		b.cfg.Site.Fail(w, r, err)
 		return
 	}
-	c, err := b.Checkout(r.Context(), who, in.Price)
-	if err != nil {
+	c, err := b.Checkout(r.Context(), CheckoutParams{Customer: who, Price: in.Price, Quantity: in.Quantity, IdempotencyKey: r.Header.Get("Idempotency-Key")})
+	switch {
+	case errors.Is(err, ErrSubscribed) && !web.WantsJSON(r):
+		b.cfg.Site.Flash(w, web.FlashInfo, "You have a subscription already. Here you can change it.")
+		b.cfg.Site.Redirect(w, r, b.cfg.Path+"/subscription")
+	case err != nil:
 		b.cfg.Site.Fail(w, r, err)
-		return
-	}
-	if web.WantsJSON(r) {
+	case web.WantsJSON(r):
 		web.JSON(w, http.StatusCreated, c)
-		return
+	case c.URL == "": // a repetition, after the page has done its work
+		b.cfg.Site.Redirect(w, r, b.cfg.Path+"/success?"+url.Values{"session_id": {c.SessionID}}.Encode())
+	default:
+		b.cfg.Site.Redirect(w, r, c.URL)
 	}
-	b.cfg.Site.Redirect(w, r, c.URL)
 }
 
 // successPage is the data of success.html.
@@ -94,10 +134,14 @@ const maxLooks = 30
 
 func (b *Billing) showSuccess(w http.ResponseWriter, r *http.Request, who Customer) {
 	session := r.URL.Query().Get("session_id")
-	c, err := b.FindCheckout(r.Context(), who.Account, session)
-	if err != nil {
+	c, err := b.SyncCheckout(r.Context(), who.Account, session)
+	switch {
+	case err != nil && c.ID == uuid.Nil:
 		b.cfg.Site.Fail(w, r, err)
 		return
+	case err != nil:
+		// The webhook does the same, so that the page can show what is known and look again.
+		b.cfg.Logger.WarnContext(r.Context(), "checkout not synced by its page", slog.String("session", session), slog.Any("error", err))
 	}
 	page := successPage{Path: b.cfg.Path, CreditsURL: b.cfg.CreditsURL, Checkout: c}
 	looks := r.URL.Query()["look"]
@@ -115,33 +159,48 @@ func (b *Billing) showCancel(w http.ResponseWriter, r *http.Request) {
 type paymentsPage struct {
 	Path     string    `json:"-"`
 	Payments []Payment `json:"payments"`
+	// Type and Status are the filters, Types and Statuses what can be chosen.
+	Type     PaymentType     `json:"-"`
+	Status   PaymentStatus   `json:"-"`
+	Types    []PaymentType   `json:"-"`
+	Statuses []PaymentStatus `json:"-"`
 	// Next is the URL of the page with older payments, empty on the last one.
 	Next string `json:"next,omitempty"`
 }
 
 func (b *Billing) listPayments(w http.ResponseWriter, r *http.Request, who Customer) {
-	before, err := uuid.Parse(r.URL.Query().Get("before"))
+	query := r.URL.Query()
+	before, err := uuid.Parse(query.Get("before"))
 	if err != nil {
 		before = uuid.Nil
 	}
-	payments, more, err := b.Payments(r.Context(), PaymentsParams{Account: who.Account, Before: before})
+	filter := PaymentsParams{Account: who.Account, Type: PaymentType(query.Get("type")), Status: PaymentStatus(query.Get("status")), Before: before}
+	payments, more, err := b.Payments(r.Context(), filter)
 	if err != nil {
 		b.cfg.Site.Fail(w, r, err)
 		return
 	}
-	page := paymentsPage{Path: b.cfg.Path, Payments: payments}
+	page := paymentsPage{Path: b.cfg.Path, Payments: payments, Type: filter.Type, Status: filter.Status, Types: paymentTypes, Statuses: paymentStatuses}
 	if more {
-		page.Next = b.cfg.Path + "/payments?before=" + payments[len(payments)-1].ID.String()
+		query.Set("before", payments[len(payments)-1].ID.String())
+		page.Next = b.cfg.Path + "/payments?" + query.Encode()
 	}
 	b.views.Respond(w, r, http.StatusOK, "payments", page)
 }
 
 func (b *Billing) showPayment(w http.ResponseWriter, r *http.Request, who Customer) {
-	b.paymentPage(w, r, who, "payment")
+	id, err := uuid.Parse(r.PathValue("id"))
+	if err != nil {
+		b.cfg.Site.Fail(w, r, ErrNotFound)
+		return
+	}
+	p, err := b.FindPayment(r.Context(), who.Account, id)
+	b.paymentPage(w, r, who, "payment", p, err)
 }
 
 func (b *Billing) showReceipt(w http.ResponseWriter, r *http.Request, who Customer) {
-	b.paymentPage(w, r, who, "receipt")
+	p, err := b.receiptOf(r, who)
+	b.paymentPage(w, r, who, "receipt", p, err)
 }
 
 // paymentPage is the data of payment.html and receipt.html.
@@ -152,13 +211,7 @@ type paymentPage struct {
 	Site     string
 }
 
-func (b *Billing) paymentPage(w http.ResponseWriter, r *http.Request, who Customer, page string) {
-	id, err := uuid.Parse(r.PathValue("id"))
-	if err != nil {
-		b.cfg.Site.Fail(w, r, ErrNotFound)
-		return
-	}
-	p, err := b.FindPayment(r.Context(), who.Account, id)
+func (b *Billing) paymentPage(w http.ResponseWriter, r *http.Request, who Customer, page string, p Payment, err error) {
 	switch {
 	case err != nil:
 		b.cfg.Site.Fail(w, r, err)

@@ -13,53 +13,135 @@ import (
 	"github.com/quickscale/quickscale/internal/database"
 )
 
-// Payment is money that came, with what it bought.
+// PaymentType is what was paid for.
+type PaymentType string
+
+// The types of payments.
+const (
+	TypePurchase     PaymentType = "credit_purchase" // a pack
+	TypeSubscription PaymentType = "subscription"    // a period of a plan
+	TypePlanChange   PaymentType = "plan_change"     // the difference to another plan
+	TypeInvoice      PaymentType = "invoice"         // any other invoice, which gives no credits
+	TypeRefund       PaymentType = "refund"          // money that went back
+)
+
+// PaymentStatus is where a payment stands.
+type PaymentStatus string
+
+// The statuses of payments.
+const (
+	PaymentPending           PaymentStatus = "pending"   // a refund on its way
+	PaymentSucceeded         PaymentStatus = "succeeded" // the money is there
+	PaymentFailed            PaymentStatus = "failed"    // it was refused, and may be tried again
+	PaymentCanceled          PaymentStatus = "canceled"  // it will not be tried again
+	PaymentPartiallyRefunded PaymentStatus = "partially_refunded"
+	PaymentRefunded          PaymentStatus = "refunded"
+)
+
+var (
+	paymentTypes    = []PaymentType{TypePurchase, TypeSubscription, TypePlanChange, TypeInvoice, TypeRefund}
+	paymentStatuses = []PaymentStatus{PaymentPending, PaymentSucceeded, PaymentFailed, PaymentCanceled, PaymentPartiallyRefunded, PaymentRefunded}
+)
+
+// Label is the type in words.
+func (t PaymentType) Label() string {
+	return map[PaymentType]string{TypePurchase: "Credit pack", TypeSubscription: "Subscription", TypePlanChange: "Plan change", TypeInvoice: "Invoice", TypeRefund: "Refund"}[t]
+}
+
+// Label is the status in words.
+func (s PaymentStatus) Label() string {
+	return map[PaymentStatus]string{PaymentPending: "On its way", PaymentSucceeded: "Paid", PaymentFailed: "Not paid", PaymentCanceled: "Canceled",
+		PaymentPartiallyRefunded: "Partly refunded", PaymentRefunded: "Refunded"}[s]
+}
+
+// Payment is money that came, should come, or went back, with what it bought.
 type Payment struct {
-	ID          uuid.UUID      `json:"id"`
-	Account     string         `json:"-"`
-	Type        string         `json:"type"`
-	Status      string         `json:"status"`
-	Price       Money          `json:"amount"`
-	Credits     credits.Amount `json:"credits"`
+	ID      uuid.UUID     `json:"id"`
+	Account string        `json:"-"`
+	Type    PaymentType   `json:"type"`
+	Status  PaymentStatus `json:"status"`
+	// Price is below zero for refunds.
+	Price Money `json:"amount"`
+	// Refunded is what of Price went back or is on its way.
+	Refunded int64 `json:"refunded"`
+	// Disputed is what of Price disputes hold, or have taken for good.
+	Disputed int64 `json:"disputed,omitempty"`
+	// Credits were granted; CreditsExpire is when they stop counting, nil for never.
+	Credits       credits.Amount `json:"credits"`
+	CreditsExpire *time.Time     `json:"credits_expire,omitempty"`
+	// Clawed is what of Credits was taken back because money went back.
+	Clawed      credits.Amount `json:"clawed_back"`
 	Description string         `json:"description"`
 	// Receipt is the receipt's number, RCP-YYYYMMDD-XXXXXX.
 	Receipt string `json:"receipt"`
-	// IntentID and ChargeID are Stripe's, for support.
-	IntentID   string    `json:"payment_intent,omitempty"`
-	ChargeID   string    `json:"charge,omitempty"`
-	ReceiptURL string    `json:"stripe_receipt_url,omitempty"`
+	// IntentID, ChargeID, InvoiceID and SubscriptionID are Stripe's, for support.
+	IntentID       string `json:"payment_intent,omitempty"`
+	ChargeID       string `json:"charge,omitempty"`
+	InvoiceID      string `json:"invoice,omitempty"`
+	SubscriptionID string `json:"subscription,omitempty"`
+	ReceiptURL     string `json:"stripe_receipt_url,omitempty"`
+	// InvoiceURL is where an invoice is seen, and paid while it is open.
+	InvoiceURL string    `json:"invoice_url,omitempty"`
 	CreatedAt  time.Time `json:"created_at"`
 }
 
-type paymentRow struct {
-	ID          uuid.UUID      `db:"id"`
-	Account     string         `db:"account_id"`
-	CheckoutID  uuid.UUID      `db:"checkout_id"`
-	Type        string         `db:"type"`
-	Status      string         `db:"status"`
-	Amount      int64          `db:"amount"`
-	Currency    string         `db:"currency"`
-	Credits     credits.Amount `db:"credits"`
-	Description string         `db:"description"`
-	Receipt     string         `db:"receipt_number"`
-	SessionID   string         `db:"session_id"`
-	IntentID    *string        `db:"intent_id"`
-	ChargeID    string         `db:"charge_id"`
-	ReceiptURL  string         `db:"receipt_url"`
-	EntryID     uuid.UUID      `db:"entry_id"`
-	CreatedAt   database.Time  `db:"created_at"`
+// Left is what of the money has not gone back and is not disputed, in minor units.
+func (p Payment) Left() int64 { return max(0, p.Price.Amount-p.Refunded-p.Disputed) }
+
+// RefundedMoney is Refunded as money.
+func (p Payment) RefundedMoney() Money { return Money{p.Refunded, p.Price.Currency} }
+
+// DisputedMoney is Disputed as money.
+func (p Payment) DisputedMoney() Money { return Money{p.Disputed, p.Price.Currency} }
+
+// Kept says that the money is there, less what was refunded.
+func (p Payment) Kept() bool {
+	return p.Status == PaymentSucceeded || p.Status == PaymentPartiallyRefunded || p.Status == PaymentRefunded
 }
 
-const paymentColumns = `id, account_id, checkout_id, type, status, amount, currency, credits, description, receipt_number, session_id, intent_id,
-	charge_id, receipt_url, entry_id, created_at`
+type paymentRow struct {
+	ID             uuid.UUID      `db:"id"`
+	Account        string         `db:"account_id"`
+	Type           PaymentType    `db:"type"`
+	Status         PaymentStatus  `db:"status"`
+	Amount         int64          `db:"amount"`
+	Currency       string         `db:"currency"`
+	Refunded       int64          `db:"refunded"`
+	Disputed       int64          `db:"disputed"`
+	Credits        credits.Amount `db:"credits"`
+	Clawed         credits.Amount `db:"clawed"`
+	CreditsExpire  *database.Time `db:"credits_expire"`
+	Description    string         `db:"description"`
+	Receipt        string         `db:"receipt_number"`
+	CheckoutID     *uuid.UUID     `db:"checkout_id"`
+	SessionID      *string        `db:"session_id"`
+	InvoiceID      *string        `db:"invoice_id"`
+	SubscriptionID *string        `db:"subscription_id"`
+	IntentID       *string        `db:"intent_id"`
+	ChargeID       string         `db:"charge_id"`
+	ReceiptURL     string         `db:"receipt_url"`
+	InvoiceURL     string         `db:"invoice_url"`
+	Attempts       int64          `db:"attempts"`
+	EntryID        *uuid.UUID     `db:"entry_id"`
+	CreatedAt      database.Time  `db:"created_at"`
+	UpdatedAt      database.Time  `db:"updated_at"`
+}
+
+const paymentColumns = `id, account_id, type, status, amount, currency, refunded, disputed, credits, clawed, credits_expire, description, receipt_number, checkout_id,
+	session_id, invoice_id, subscription_id, intent_id, charge_id, receipt_url, invoice_url, attempts, entry_id, created_at, updated_at`
 
 func (r paymentRow) payment() Payment {
-	p := Payment{ID: r.ID, Account: r.Account, Type: r.Type, Status: r.Status, Price: Money{r.Amount, r.Currency}, Credits: r.Credits, Description: r.Description,
-		Receipt: r.Receipt, ChargeID: r.ChargeID, ReceiptURL: r.ReceiptURL, CreatedAt: r.CreatedAt.Time}
-	if r.IntentID != nil {
-		p.IntentID = *r.IntentID
+	return Payment{ID: r.ID, Account: r.Account, Type: r.Type, Status: r.Status, Price: Money{r.Amount, r.Currency}, Refunded: r.Refunded, Disputed: r.Disputed, Credits: r.Credits,
+		CreditsExpire: r.CreditsExpire.Std(), Clawed: r.Clawed, Description: r.Description, Receipt: r.Receipt, IntentID: deref(r.IntentID),
+		ChargeID: r.ChargeID, InvoiceID: deref(r.InvoiceID), SubscriptionID: deref(r.SubscriptionID), ReceiptURL: r.ReceiptURL, InvoiceURL: r.InvoiceURL,
+		CreatedAt: r.CreatedAt.Time}
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
 	}
-	return p
+	return *s
 }
 
 // receiptTries is how many numbers are drawn before a day is taken for full; there are 2^30 for each.
@@ -67,26 +149,61 @@ const receiptTries = 8
 
 // insertPayment completes and writes a payment. The number's last part is random, so that receipts do not tell how
 // many were sold; a number that is taken is drawn anew.
-func (b *Billing) insertPayment(ctx context.Context, tx *sqlx.Tx, p paymentRow) error {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return fmt.Errorf("billing: make an id: %w", err)
+func (b *Billing) insertPayment(ctx context.Context, tx *sqlx.Tx, p paymentRow) (paymentRow, error) {
+	var err error
+	if p.ID, err = uuid.NewV7(); err != nil {
+		return p, fmt.Errorf("billing: make an id: %w", err)
 	}
 	now := b.now()
-	const insert = `INSERT INTO qs_billing_payments (` + paymentColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	p.CreatedAt, p.UpdatedAt = database.At(now), database.At(now)
+	const insert = `INSERT INTO qs_billing_payments (` + paymentColumns + `)
+		VALUES (:id, :account_id, :type, :status, :amount, :currency, :refunded, :disputed, :credits, :clawed, :credits_expire, :description, :receipt_number, :checkout_id,
+			:session_id, :invoice_id, :subscription_id, :intent_id, :charge_id, :receipt_url, :invoice_url, :attempts, :entry_id, :created_at, :updated_at)
 		ON CONFLICT (receipt_number) DO NOTHING`
 	for range receiptTries {
-		receipt := now.Format("RCP-20060102-") + rand.Text()[:6]
-		n, err := b.db.ExecTx(ctx, tx, insert, id, p.Account, p.CheckoutID, "credit_purchase", "succeeded", p.Amount, p.Currency, p.Credits, p.Description, receipt,
-			p.SessionID, p.IntentID, p.ChargeID, p.ReceiptURL, p.EntryID, database.At(now))
+		p.Receipt = now.Format("RCP-20060102-") + rand.Text()[:6]
+		query, args, err := sqlx.Named(insert, p)
 		if err != nil {
-			return fmt.Errorf("billing: write the payment of session %s: %w", p.SessionID, err)
+			return p, fmt.Errorf("billing: name the columns of a payment: %w", err)
+		}
+		n, err := b.db.ExecTx(ctx, tx, query, args...)
+		if err != nil {
+			return p, fmt.Errorf("billing: write payment %q of account %s: %w", p.Description, p.Account, err)
 		}
 		if n == 1 {
-			return nil
+			return p, nil
 		}
 	}
-	return fmt.Errorf("billing: no free receipt number on %s", now.Format(time.DateOnly))
+	return p, fmt.Errorf("billing: no free receipt number on %s", now.Format(time.DateOnly))
+}
+
+// updatePayment writes what can change of a payment.
+func (b *Billing) updatePayment(ctx context.Context, tx *sqlx.Tx, p paymentRow) error {
+	p.UpdatedAt = database.At(b.now())
+	const update = `UPDATE qs_billing_payments SET type = :type, status = :status, amount = :amount, refunded = :refunded, disputed = :disputed, credits = :credits, clawed = :clawed,
+			credits_expire = :credits_expire, description = :description, subscription_id = :subscription_id, intent_id = :intent_id, charge_id = :charge_id,
+			receipt_url = :receipt_url, invoice_url = :invoice_url, attempts = :attempts, entry_id = :entry_id, updated_at = :updated_at
+		WHERE id = :id`
+	query, args, err := sqlx.Named(update, p)
+	if err != nil {
+		return fmt.Errorf("billing: name the columns of a payment: %w", err)
+	}
+	if _, err := b.db.ExecTx(ctx, tx, query, args...); err != nil {
+		return fmt.Errorf("billing: change payment %s: %w", p.ID, err)
+	}
+	return nil
+}
+
+// paymentTx finds a payment inside a transaction that has locked its account.
+func (b *Billing) paymentTx(ctx context.Context, tx *sqlx.Tx, where string, args ...any) (p paymentRow, found bool, err error) {
+	err = b.db.GetTx(ctx, tx, &p, `SELECT `+paymentColumns+` FROM qs_billing_payments WHERE `+where, args...)
+	if database.IsNoRows(err) {
+		return paymentRow{}, false, nil // sqlx fills pointers before it knows
+	}
+	if err != nil {
+		return p, false, fmt.Errorf("billing: find a payment: %w", err)
+	}
+	return p, true, nil
 }
 
 // FindPayment returns an account's payment; [ErrNotFound] when there is none or it is another's.
@@ -112,6 +229,9 @@ const (
 type PaymentsParams struct {
 	// Account is whose. Empty: everybody's, for staff.
 	Account string
+	// Type and Status, when set, choose those that have them.
+	Type   PaymentType
+	Status PaymentStatus
 	// Before is the last payment of the page before. Zero: begin with the newest.
 	Before uuid.UUID
 	// Limit is the size of the page, at most 500. 0: 50.
@@ -128,6 +248,12 @@ func (b *Billing) Payments(ctx context.Context, p PaymentsParams) (payments []Pa
 	query, args := `SELECT `+paymentColumns+` FROM qs_billing_payments WHERE 1 = 1`, []any{}
 	if p.Account != "" {
 		query, args = query+` AND account_id = ?`, append(args, p.Account)
+	}
+	if p.Type != "" {
+		query, args = query+` AND type = ?`, append(args, p.Type)
+	}
+	if p.Status != "" {
+		query, args = query+` AND status = ?`, append(args, p.Status)
 	}
 	if p.Before != uuid.Nil {
 		query, args = query+` AND id < ?`, append(args, p.Before)

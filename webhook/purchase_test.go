@@ -116,7 +116,7 @@ func TestPurchase_AllOrdersOfItsEventsEndAlike(t *testing.T) {
 			group.SetLimit(6)
 			for i, order := range orders {
 				buyer := billing.Customer{Account: fmt.Sprintf("%s-%d", card, i), Email: "ada@example.com", Name: "Ada", Verified: true}
-				c, err := s.Checkout(t.Context(), buyer, s.pack)
+				c, err := s.Checkout(t.Context(), billing.CheckoutParams{Customer: buyer, Price: s.pack})
 				require.NoError(t, err)
 				events := s.purchase(t, c.SessionID, card)
 				require.Len(t, events, count)

@@ -76,7 +76,7 @@ func TestBrowser_SignUpBuySpend(t *testing.T) {
 	b.Click("#cancel")
 	b.See("Nothing was charged")
 	b.Screenshot("cancel")
-	b.ClickText("Back to the packs")
+	b.ClickText("Back to the prices")
 	b.ClickText("Buy Starter")
 	fill("4242424242424242")
 	b.See("Thank you")

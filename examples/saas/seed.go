@@ -20,19 +20,23 @@ const (
 	seedPassword = "quickscale-dev" //nolint:gosec // printed at the start, and for development only
 )
 
-// pack is a product of the double.
-type pack struct {
+// offer is a product of the double: a pack, or a plan that renews.
+type offer struct {
 	key, name, description, credits string
 	cents                           int64
+	interval                        string // empty for packs
 }
 
-var packs = []pack{
-	{"starter", "Starter", "A first taste: enough for two hundred word counts.", "100", 1000},
-	{"studio", "Studio", "For regular work, at three quarters of the price.", "1000", 7500},
+var offers = []offer{
+	{"starter", "Starter", "A first taste: enough for two hundred word counts.", "100", 1000, ""},
+	{"studio", "Studio", "For regular work, at three quarters of the price.", "1000", 7500, ""},
+	{"hobby", "Hobby", "Credits for small projects, fresh every month.", "200", 1500, "month"},
+	{"pro", "Pro", "For work of every day, at the best price.", "1500", 9000, "month"},
 }
 
-// seed fills a development database: two accounts, and packs in the double. It may run any number of times, in any
-// number of processes at once. In production it closes the accounts, should the database have been one of development.
+// seed fills a development database: two accounts, and packs and plans in the double. It may run any number of times, in
+// any number of processes at once. In production it closes the accounts, should the database have been one of
+// development.
 func seed(ctx context.Context, app *quickscale.App, env quickscale.Environment) error {
 	if env.Config.Mode != quickscale.Development {
 		return closeSeeded(ctx, app)
@@ -48,8 +52,8 @@ func seed(ctx context.Context, app *quickscale.App, env quickscale.Environment) 
 	if !slices.Contains(app.Simulated(), "stripe") {
 		return nil // products of a real Stripe account are its owner's
 	}
-	for _, p := range packs {
-		if err := p.create(ctx, app.Stripe()); err != nil {
+	for _, o := range offers {
+		if err := o.create(ctx, app.Stripe()); err != nil {
 			return err
 		}
 	}
@@ -74,7 +78,7 @@ func closeSeeded(ctx context.Context, app *quickscale.App) error {
 }
 
 // create makes the product and its price. The keys make a repetition find what is there.
-func (p pack) create(ctx context.Context, api *client.API) error {
+func (p offer) create(ctx context.Context, api *client.API) error {
 	product := &stripe.ProductParams{Name: &p.name, Description: &p.description, Metadata: map[string]string{"credits": p.credits}}
 	product.Context = ctx
 	product.SetIdempotencyKey("seed-product-" + p.key)
@@ -83,6 +87,9 @@ func (p pack) create(ctx context.Context, api *client.API) error {
 		return fmt.Errorf("seed the product %s: %w", p.name, err)
 	}
 	price := &stripe.PriceParams{Product: &made.ID, Currency: stripe.String(string(stripe.CurrencyUSD)), UnitAmount: &p.cents}
+	if p.interval != "" {
+		price.Recurring = &stripe.PriceRecurringParams{Interval: &p.interval}
+	}
 	price.Context = ctx
 	price.SetIdempotencyKey("seed-price-" + p.key)
 	if _, err := api.Prices.New(price); err != nil {

@@ -1,5 +1,6 @@
 -- +goose Up
--- One Stripe customer per account. The row is the intent; its id makes the idempotency key of the call.
+-- One Stripe customer per account. The row is the intent; its id makes the idempotency key of the call. It is also what
+-- is locked before anything of the account's billing changes.
 CREATE TABLE qs_billing_customers (
     account_id  TEXT PRIMARY KEY,
     intent_id   TEXT NOT NULL,
@@ -8,31 +9,45 @@ CREATE TABLE qs_billing_customers (
     created_at  TEXT NOT NULL
 );
 
--- Pictures of Stripe's catalogue; Stripe is the truth.
+-- Pictures of Stripe's catalogue; Stripe is the truth. Position and hidden are the staff's.
 CREATE TABLE qs_billing_products (
-    id          TEXT PRIMARY KEY,
-    name        TEXT NOT NULL,
-    description TEXT NOT NULL DEFAULT '',
-    active      INTEGER NOT NULL,
+    id            TEXT PRIMARY KEY,
+    name          TEXT NOT NULL,
+    description   TEXT NOT NULL DEFAULT '',
+    active        INTEGER NOT NULL,
     -- Millionths of a credit for one unit; NULL where the product's metadata names none.
-    credits     INTEGER CHECK (credits > 0),
-    updated_at  TEXT NOT NULL
+    credits       INTEGER CHECK (credits > 0),
+    trial_days    INTEGER NOT NULL DEFAULT 0 CHECK (trial_days >= 0),
+    trial_credits INTEGER NOT NULL DEFAULT 0 CHECK (trial_credits >= 0),
+    -- Names between commas: ,api,export,
+    features      TEXT NOT NULL DEFAULT '',
+    position      INTEGER NOT NULL DEFAULT 0,
+    hidden        INTEGER NOT NULL DEFAULT 0,
+    updated_at    TEXT NOT NULL
 );
 CREATE TABLE qs_billing_prices (
-    id          TEXT PRIMARY KEY,
-    product_id  TEXT NOT NULL,
-    active      INTEGER NOT NULL,
-    currency    TEXT NOT NULL,
-    unit_amount INTEGER NOT NULL CHECK (unit_amount >= 0),
+    id             TEXT PRIMARY KEY,
+    product_id     TEXT NOT NULL,
+    active         INTEGER NOT NULL,
+    currency       TEXT NOT NULL,
+    unit_amount    INTEGER NOT NULL CHECK (unit_amount >= 0),
     -- Empty for one-time prices; day, week, month or year.
-    interval    TEXT NOT NULL DEFAULT '',
-    updated_at  TEXT NOT NULL
+    interval       TEXT NOT NULL DEFAULT '' CHECK (interval IN ('', 'day', 'week', 'month', 'year')),
+    interval_count INTEGER NOT NULL DEFAULT 0 CHECK ((interval = '') = (interval_count = 0)),
+    -- Goes before the product's; NULL where the price's own metadata names none.
+    credits        INTEGER CHECK (credits > 0),
+    updated_at     TEXT NOT NULL
 );
 
 CREATE TABLE qs_billing_checkouts (
     id          TEXT PRIMARY KEY,
     account_id  TEXT NOT NULL,
+    mode        TEXT NOT NULL CHECK (mode IN ('payment', 'subscription')),
+    -- What makes a repeated request find the first one's checkout.
+    request_key TEXT,
     price_id    TEXT NOT NULL,
+    quantity    INTEGER NOT NULL CHECK (quantity > 0),
+    trial_days  INTEGER NOT NULL DEFAULT 0,
     credits     INTEGER NOT NULL CHECK (credits > 0),
     amount      INTEGER NOT NULL,
     currency    TEXT NOT NULL,
@@ -41,27 +56,150 @@ CREATE TABLE qs_billing_checkouts (
     session_id  TEXT UNIQUE,
     url         TEXT NOT NULL DEFAULT '',
     created_at  TEXT NOT NULL,
-    updated_at  TEXT NOT NULL
+    updated_at  TEXT NOT NULL,
+    UNIQUE (account_id, request_key)
 );
+-- Nobody can pay for two subscriptions: an account has one page for it at a time.
+CREATE UNIQUE INDEX qs_billing_checkouts_subscribing ON qs_billing_checkouts (account_id) WHERE mode = 'subscription' AND status IN ('created', 'open');
 
 CREATE TABLE qs_billing_payments (
-    id             TEXT PRIMARY KEY,
-    account_id     TEXT NOT NULL,
-    checkout_id    TEXT NOT NULL UNIQUE REFERENCES qs_billing_checkouts (id),
-    type           TEXT NOT NULL CHECK (type IN ('credit_purchase')),
-    status         TEXT NOT NULL CHECK (status IN ('succeeded')),
-    amount         INTEGER NOT NULL,
-    currency       TEXT NOT NULL,
-    credits        INTEGER NOT NULL,
-    description    TEXT NOT NULL,
-    receipt_number TEXT NOT NULL UNIQUE,
-    session_id     TEXT NOT NULL UNIQUE,
+    id              TEXT PRIMARY KEY,
+    account_id      TEXT NOT NULL,
+    type            TEXT NOT NULL CHECK (type IN ('credit_purchase', 'subscription', 'plan_change', 'invoice', 'refund')),
+    status          TEXT NOT NULL CHECK (status IN ('pending', 'succeeded', 'failed', 'canceled', 'partially_refunded', 'refunded')),
+    -- Below zero for refunds.
+    amount          INTEGER NOT NULL,
+    currency        TEXT NOT NULL,
+    -- What of amount went back by refunds, or is on its way, and what disputes hold or have taken.
+    refunded        INTEGER NOT NULL DEFAULT 0 CHECK (refunded >= 0),
+    disputed        INTEGER NOT NULL DEFAULT 0 CHECK (disputed >= 0),
+    -- What was granted; for refunds what was taken back, below zero.
+    credits         INTEGER NOT NULL,
+    -- What of credits was taken back because of refunds and disputes.
+    clawed          INTEGER NOT NULL DEFAULT 0 CHECK (clawed >= 0),
+    -- NULL: they do not expire.
+    credits_expire  TEXT,
+    description     TEXT NOT NULL,
+    receipt_number  TEXT NOT NULL UNIQUE,
+    checkout_id     TEXT UNIQUE REFERENCES qs_billing_checkouts (id),
+    session_id      TEXT UNIQUE,
+    invoice_id      TEXT UNIQUE,
+    subscription_id TEXT,
     -- NULL where nothing was to pay.
-    intent_id      TEXT UNIQUE,
-    charge_id      TEXT NOT NULL DEFAULT '',
-    receipt_url    TEXT NOT NULL DEFAULT '',
-    entry_id       TEXT NOT NULL,
-    created_at     TEXT NOT NULL
+    intent_id       TEXT UNIQUE,
+    charge_id       TEXT NOT NULL DEFAULT '',
+    receipt_url     TEXT NOT NULL DEFAULT '',
+    -- Where an invoice is seen and paid.
+    invoice_url     TEXT NOT NULL DEFAULT '',
+    attempts        INTEGER NOT NULL DEFAULT 0,
+    -- The ledger's entry of the grant; NULL where nothing was granted.
+    entry_id        TEXT,
+    created_at      TEXT NOT NULL,
+    updated_at      TEXT NOT NULL,
+    CHECK (refunded <= amount OR amount < 0),
+    CHECK (clawed <= credits OR credits < 0)
 );
 -- Pages of one account's payments and of all, newest first; ids are UUIDv7 and grow with time.
 CREATE INDEX qs_billing_payments_account ON qs_billing_payments (account_id, id DESC);
+CREATE INDEX qs_billing_payments_charge ON qs_billing_payments (charge_id);
+
+-- The subscription of an account as Stripe has it: the one that lives, or the last one that did.
+CREATE TABLE qs_billing_subscriptions (
+    account_id           TEXT PRIMARY KEY,
+    subscription_id      TEXT NOT NULL UNIQUE,
+    customer_id          TEXT NOT NULL,
+    item_id              TEXT NOT NULL,
+    status               TEXT NOT NULL CHECK (status IN ('incomplete', 'incomplete_expired', 'trialing', 'active', 'past_due', 'canceled', 'unpaid', 'paused')),
+    price_id             TEXT NOT NULL,
+    quantity             INTEGER NOT NULL,
+    currency             TEXT NOT NULL,
+    period_start         TEXT NOT NULL,
+    period_end           TEXT NOT NULL,
+    cancel_at_period_end INTEGER NOT NULL,
+    cancel_at            TEXT,
+    canceled_at          TEXT,
+    ended_at             TEXT,
+    trial_end            TEXT,
+    past_due_since       TEXT,
+    -- The plan that a schedule brings, and when.
+    schedule_id          TEXT NOT NULL DEFAULT '',
+    next_price_id        TEXT NOT NULL DEFAULT '',
+    next_at              TEXT,
+    -- A change that waits for its payment.
+    pending_price_id     TEXT NOT NULL DEFAULT '',
+    pay_url              TEXT NOT NULL DEFAULT '',
+    -- Grows with every picture that was taken over: one that was read before the last is stale.
+    version              INTEGER NOT NULL,
+    created_at           TEXT NOT NULL,
+    updated_at           TEXT NOT NULL
+);
+CREATE INDEX qs_billing_subscriptions_status ON qs_billing_subscriptions (status, account_id);
+
+-- Changes of plan, written down before Stripe is asked. The same change at the same proration date is the same row, and
+-- so the same idempotency key.
+CREATE TABLE qs_billing_changes (
+    id              TEXT PRIMARY KEY,
+    account_id      TEXT NOT NULL,
+    subscription_id TEXT NOT NULL,
+    from_price      TEXT NOT NULL,
+    to_price        TEXT NOT NULL,
+    at_once         INTEGER NOT NULL,
+    proration_at    INTEGER NOT NULL,
+    status          TEXT NOT NULL CHECK (status IN ('requested', 'done', 'failed')),
+    -- Raised after a definite failure only: Stripe repeats a key's first answer.
+    generation      INTEGER NOT NULL DEFAULT 0,
+    error           TEXT NOT NULL DEFAULT '',
+    created_at      TEXT NOT NULL,
+    updated_at      TEXT NOT NULL,
+    UNIQUE (subscription_id, from_price, to_price, proration_at)
+);
+CREATE INDEX qs_billing_changes_open ON qs_billing_changes (updated_at) WHERE status = 'requested';
+
+-- Refunds, written down before Stripe is asked; its id makes the idempotency key. Those made in Stripe's Dashboard come
+-- with their event, without staff.
+CREATE TABLE qs_billing_refunds (
+    id         TEXT PRIMARY KEY,
+    payment_id TEXT NOT NULL REFERENCES qs_billing_payments (id),
+    account_id TEXT NOT NULL,
+    amount     INTEGER NOT NULL CHECK (amount > 0),
+    currency   TEXT NOT NULL,
+    reason     TEXT NOT NULL CHECK (reason IN ('', 'duplicate', 'fraudulent', 'requested_by_customer', 'expired_uncaptured_charge')),
+    note       TEXT NOT NULL DEFAULT '',
+    staff      TEXT NOT NULL DEFAULT '',
+    status     TEXT NOT NULL CHECK (status IN ('requested', 'pending', 'succeeded', 'failed', 'canceled')),
+    refund_id  TEXT UNIQUE,
+    -- The row of the history of payments, once Stripe has the refund.
+    row_id     TEXT UNIQUE REFERENCES qs_billing_payments (id),
+    error      TEXT NOT NULL DEFAULT '',
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL
+);
+CREATE INDEX qs_billing_refunds_payment ON qs_billing_refunds (payment_id, id);
+CREATE INDEX qs_billing_refunds_account ON qs_billing_refunds (account_id, id DESC);
+CREATE INDEX qs_billing_refunds_open ON qs_billing_refunds (updated_at) WHERE status = 'requested';
+
+-- What happened to a refund, step by step.
+CREATE TABLE qs_billing_refund_steps (
+    id        TEXT PRIMARY KEY,
+    refund_id TEXT NOT NULL REFERENCES qs_billing_refunds (id),
+    status    TEXT NOT NULL,
+    note      TEXT NOT NULL DEFAULT '',
+    at        TEXT NOT NULL
+);
+CREATE INDEX qs_billing_refund_steps_refund ON qs_billing_refund_steps (refund_id, id);
+
+CREATE TABLE qs_billing_disputes (
+    id         TEXT PRIMARY KEY,
+    dispute_id TEXT NOT NULL UNIQUE,
+    payment_id TEXT NOT NULL REFERENCES qs_billing_payments (id),
+    account_id TEXT NOT NULL,
+    amount     INTEGER NOT NULL,
+    currency   TEXT NOT NULL,
+    reason     TEXT NOT NULL,
+    status     TEXT NOT NULL,
+    due_by     TEXT,
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL
+);
+CREATE INDEX qs_billing_disputes_payment ON qs_billing_disputes (payment_id);
+CREATE INDEX qs_billing_disputes_account ON qs_billing_disputes (account_id, id DESC);

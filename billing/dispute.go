@@ -1,0 +1,169 @@
+package billing
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"github.com/stripe/stripe-go/v76"
+
+	"github.com/quickscale/quickscale/internal/database"
+	"github.com/quickscale/quickscale/webhook"
+)
+
+// Dispute is a payment that the customer's bank takes back, or asks about (docs.stripe.com/disputes).
+type Dispute struct {
+	ID        uuid.UUID            `json:"id"`
+	DisputeID string               `json:"stripe_dispute"`
+	Payment   uuid.UUID            `json:"payment"`
+	Account   string               `json:"account"`
+	Price     Money                `json:"amount"`
+	Reason    stripe.DisputeReason `json:"reason"`
+	// Status is Stripe's. Those that begin with warning_ are inquiries, which move no money.
+	Status stripe.DisputeStatus `json:"status"`
+	// DueBy is when evidence must be in. Nil: none is awaited.
+	DueBy     *time.Time `json:"due_by,omitempty"`
+	CreatedAt time.Time  `json:"created_at"`
+	UpdatedAt time.Time  `json:"updated_at"`
+}
+
+type disputeRow struct {
+	ID        uuid.UUID            `db:"id"`
+	DisputeID string               `db:"dispute_id"`
+	Payment   uuid.UUID            `db:"payment_id"`
+	Account   string               `db:"account_id"`
+	Amount    int64                `db:"amount"`
+	Currency  string               `db:"currency"`
+	Reason    stripe.DisputeReason `db:"reason"`
+	Status    stripe.DisputeStatus `db:"status"`
+	DueBy     *database.Time       `db:"due_by"`
+	CreatedAt database.Time        `db:"created_at"`
+	UpdatedAt database.Time        `db:"updated_at"`
+}
+
+const disputeColumns = `id, dispute_id, payment_id, account_id, amount, currency, reason, status, due_by, created_at, updated_at`
+
+func (r disputeRow) dispute() Dispute {
+	return Dispute{ID: r.ID, DisputeID: r.DisputeID, Payment: r.Payment, Account: r.Account, Price: Money{r.Amount, r.Currency}, Reason: r.Reason,
+		Status: r.Status, DueBy: r.DueBy.Std(), CreatedAt: r.CreatedAt.Time, UpdatedAt: r.UpdatedAt.Time}
+}
+
+// DisputesParams choose a page of disputes.
+type DisputesParams struct {
+	// Account is whose payments. Empty: everybody's.
+	Account string
+	// Before is the last dispute of the page before. Zero: begin with the newest.
+	Before uuid.UUID
+	// Limit is the size of the page, at most 500. 0: 50.
+	Limit int
+}
+
+// Disputes returns a page of disputes, newest first, and whether older ones follow.
+func (b *Billing) Disputes(ctx context.Context, p DisputesParams) (disputes []Dispute, more bool, err error) {
+	if p.Limit <= 0 {
+		p.Limit = DefaultPage
+	}
+	p.Limit = min(p.Limit, MaxPage)
+	// Runs along qs_billing_disputes_account or the primary key.
+	query, args := `SELECT `+disputeColumns+` FROM qs_billing_disputes WHERE 1 = 1`, []any{}
+	if p.Account != "" {
+		query, args = query+` AND account_id = ?`, append(args, p.Account)
+	}
+	if p.Before != uuid.Nil {
+		query, args = query+` AND id < ?`, append(args, p.Before)
+	}
+	var rows []disputeRow
+	if err := b.db.Select(ctx, &rows, query+` ORDER BY id DESC LIMIT ?`, append(args, p.Limit+1)...); err != nil {
+		return nil, false, fmt.Errorf("billing: list disputes: %w", err)
+	}
+	if more = len(rows) > p.Limit; more {
+		rows = rows[:p.Limit]
+	}
+	disputes = make([]Dispute, len(rows))
+	for i, r := range rows {
+		disputes[i] = r.dispute()
+	}
+	return disputes, more, nil
+}
+
+func (b *Billing) fetchDispute(ctx context.Context, id string) (*stripe.Dispute, error) {
+	params := &stripe.DisputeParams{}
+	params.Context = ctx
+	params.AddExpand("payment_intent")
+	return b.cfg.Stripe.Disputes.Get(id, params)
+}
+
+// onDispute takes a dispute over. While it is open, and once it is lost, its share of the payment's credits is taken
+// back; winning gives back what no refund has taken. An inquiry moves nothing.
+func (b *Billing) onDispute(ctx context.Context, tx *sqlx.Tx, ev webhook.Event[stripe.Dispute]) error {
+	d := ev.Object
+	payment, found, err := b.paymentOf(ctx, tx, d.PaymentIntent, d.Charge)
+	if err != nil || !found {
+		return err
+	}
+	if err := b.lockAccount(ctx, tx, payment.Account); err != nil {
+		return err
+	}
+	var known []disputeRow
+	if err := b.db.SelectTx(ctx, tx, &known, `SELECT `+disputeColumns+` FROM qs_billing_disputes WHERE dispute_id = ?`, d.ID); err != nil {
+		return fmt.Errorf("billing: dispute %s: %w", d.ID, err)
+	}
+	row := disputeRow{DisputeID: d.ID, Payment: payment.ID, Account: payment.Account, Amount: d.Amount, Currency: string(d.Currency), Reason: d.Reason, Status: d.Status}
+	before := stripe.DisputeStatus("")
+	if len(known) > 0 {
+		before = known[0].Status
+	}
+	if d.EvidenceDetails != nil && isOpenDispute(d.Status) {
+		row.DueBy = moment(d.EvidenceDetails.DueBy)
+	}
+	if row.ID, err = uuid.NewV7(); err != nil {
+		return fmt.Errorf("billing: make an id: %w", err)
+	}
+	const upsert = `INSERT INTO qs_billing_disputes (` + disputeColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (dispute_id) DO UPDATE SET amount = excluded.amount, reason = excluded.reason, status = excluded.status, due_by = excluded.due_by,
+			updated_at = excluded.updated_at`
+	now := database.At(b.now())
+	if _, err := b.db.ExecTx(ctx, tx, upsert, row.ID, d.ID, payment.ID, payment.Account, row.Amount, row.Currency, row.Reason, row.Status, row.DueBy, now, now); err != nil {
+		return fmt.Errorf("billing: save dispute %s: %w", d.ID, err)
+	}
+	b.cfg.Logger.WarnContext(ctx, "dispute", slog.String("dispute", d.ID), slog.String("payment", payment.ID.String()), slog.String("account", payment.Account),
+		slog.String("status", string(d.Status)))
+	if err := b.converge(ctx, tx, payment.ID, "dispute "+d.ID); err != nil {
+		return err
+	}
+	kind := disputeNotice(before, d.Status)
+	if kind == "" {
+		return nil
+	}
+	return b.notify(ctx, tx, Notice{Kind: kind, Account: payment.Account, Price: Money{row.Amount, row.Currency}, Description: payment.Description + " (" + payment.Receipt + ")",
+		Key: "stripe:dispute:" + d.ID + ":" + string(kind)})
+}
+
+func isOpenDispute(s stripe.DisputeStatus) bool {
+	return s == stripe.DisputeStatusNeedsResponse || s == stripe.DisputeStatusUnderReview || s == stripe.DisputeStatusWarningNeedsResponse || s == stripe.DisputeStatusWarningUnderReview
+}
+
+// disputeNotice is what staff have to know when a dispute comes into a status; empty when it is nothing new.
+func disputeNotice(before, now stripe.DisputeStatus) NoticeKind {
+	kind := func(s stripe.DisputeStatus) NoticeKind {
+		switch s {
+		case stripe.DisputeStatusNeedsResponse, stripe.DisputeStatusUnderReview:
+			return NoticeDisputeOpened
+		case stripe.DisputeStatusWon:
+			return NoticeDisputeWon
+		case stripe.DisputeStatusLost:
+			return NoticeDisputeLost
+		case stripe.DisputeStatusWarningNeedsResponse, stripe.DisputeStatusWarningUnderReview:
+			return NoticeInquiry
+		case stripe.DisputeStatusWarningClosed:
+		}
+		return ""
+	}
+	if k := kind(now); k != kind(before) {
+		return k
+	}
+	return ""
+}
