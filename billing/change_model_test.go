@@ -14,7 +14,6 @@ import (
 	"github.com/quickscale/quickscale/billing"
 	"github.com/quickscale/quickscale/billing/stripetest"
 	"github.com/quickscale/quickscale/credits"
-	"github.com/quickscale/quickscale/internal/dbtest"
 	"github.com/quickscale/quickscale/internal/problem"
 )
 

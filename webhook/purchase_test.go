@@ -252,7 +252,7 @@ func writeGolden(t *testing.T) {
 	require.NoError(t, err)
 	buyer := billing.Customer{Account: "ada", Email: "ada@example.com", Name: "Ada Lovelace", Verified: true}
 	for _, outcome := range []string{"paid", "later", "never", "expired"} {
-		c, err := s.Checkout(t.Context(), buyer, s.pack)
+		c, err := s.Checkout(t.Context(), billing.CheckoutParams{Customer: buyer, Price: s.pack})
 		require.NoError(t, err)
 		if outcome == "expired" {
 			_, err = s.double.Stripe.CheckoutSessions.Expire(c.SessionID, nil)
