@@ -116,7 +116,7 @@ func New(cfg Config) (*Billing, error) {
 		cfg.Logger = slog.Default()
 	}
 	if cfg.Site == nil {
-		if cfg.Site, err = web.New(web.Config{Logger: cfg.Logger, FormActions: []string{CheckoutOrigin}}); err != nil {
+		if cfg.Site, err = web.Alone(cfg.Path, web.Config{Logger: cfg.Logger, FormActions: []string{CheckoutOrigin}}); err != nil {
 			return nil, err
 		}
 	}

@@ -31,7 +31,7 @@ import (
 	"github.com/quickscale/quickscale/webhook"
 )
 
-func TestMain(m *testing.M) { dbtest.Main(m) }
+func TestMain(m *testing.M) { dbtest.Main(m, crossCheck) }
 
 var schema = dbtest.Schema{Name: "billing", Migrate: func(ctx context.Context, db *database.DB) error {
 	e, err := jobs.New(jobs.Config{DB: db})
@@ -112,7 +112,7 @@ func (s *shop) client() *client.API {
 				return nil, err
 			}
 		}
-		return http.DefaultTransport.RoundTrip(r)
+		return recorder.RoundTrip(r)
 	})})
 }
 

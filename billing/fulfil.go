@@ -73,7 +73,7 @@ func (b *Billing) onSession(ctx context.Context, tx *sqlx.Tx, ev webhook.Event[s
 	id, err := uuid.Parse(s.ClientReferenceID)
 	if err != nil {
 		b.cfg.Logger.InfoContext(ctx, "checkout session is not ours", slog.String("session", s.ID))
-		return nil
+		return nil //nolint:nilerr // what another application sells is no failure of ours
 	}
 	var row checkoutRow
 	err = b.db.GetTx(ctx, tx, &row, `SELECT `+checkoutColumns+` FROM qs_billing_checkouts WHERE id = ?`+b.db.Dialect().ForUpdate(), id)

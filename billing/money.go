@@ -37,11 +37,11 @@ func (m Money) decimals() int {
 
 // String writes the amount with its currency's decimals and code, such as "12.50 USD".
 func (m Money) String() string {
-	sign, abs := "", uint64(m.Amount)
+	sign, abs := "", uint64(m.Amount) //nolint:gosec // wraps on purpose: the least int64 has no positive twin
 	if m.Amount < 0 {
 		sign, abs = "-", -abs
 	}
-	n, unit := m.decimals(), uint64(m.unit())
+	n, unit := m.decimals(), uint64(m.unit()) //nolint:gosec // 1, 100 or 1000
 	if n == 0 {
 		return fmt.Sprintf("%s%d %s", sign, abs, strings.ToUpper(m.Currency))
 	}

@@ -211,7 +211,7 @@ func (l *Ledger) HistoryCSV(ctx context.Context, w io.Writer, p HistoryParams) e
 
 // plain keeps spreadsheets from taking a text for a formula (OWASP, "CSV Injection").
 func plain(s string) string {
-	if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
+	if s != "" && strings.ContainsRune("=+-@\t\r\n", rune(s[0])) {
 		return "'" + s
 	}
 	return s

@@ -16,11 +16,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/quickscale/quickscale/internal/database"
 )
@@ -37,6 +40,8 @@ const (
 	DefaultMaxAttempts = 15
 	// MaxBody is the largest event that is taken, in bytes.
 	MaxBody = 1 << 20
+
+	defaultParallel = 10
 )
 
 // Jobs inserts jobs; a River client over database/sql (*river.Client[*sql.Tx]) is one.
@@ -59,10 +64,24 @@ type Config struct {
 	Livemode bool
 	// Tolerance is how far an event's timestamp may be from our clock, both ways. 0: 5 minutes, as Stripe advises.
 	Tolerance time.Duration
-	// MaxAttempts is how often an event is tried before it is dead. 0: 15, which River's backoff spreads over two days.
+	// Accounts tells whether a connected account (acct_…) is ours, for an endpoint that listens to connected accounts. Its
+	// error answers 503, so that Stripe comes again. Nil: events of connected accounts are refused, since who connects an
+	// account decides what its objects say.
+	Accounts func(ctx context.Context, account string) (bool, error)
+	// Parallel is how many events this process runs at once, of different objects, and so how many objects it reads from
+	// Stripe at once. Two fifths of them are in a transaction at the same time, so that receiving keeps its share of the
+	// database while a backlog drains. 0: 10.
+	Parallel int
+	// MaxAttempts is how often an event is tried before it is dead. 0: 15, which the default Backoff spreads over three days.
 	MaxAttempts int
-	// OnDead is called when an event is given up; nil: it is only logged.
+	// Backoff is the pause after the given failed try, 1 being the first. Nil: [DefaultBackoff].
+	Backoff func(attempt int) time.Duration
+	// OnDead is the alert: it is called after an event was given up, in the process that did so. A process that dies in
+	// that moment calls nobody; [Processor.Backlog] and the metric quickscale.webhook.dead tell all the same. Nil: it is
+	// only logged.
 	OnDead func(ctx context.Context, ev Record, cause error)
+	// Metrics gets the measurements quickscale.webhook.…. Nil: OpenTelemetry's global provider.
+	Metrics metric.MeterProvider
 	// Clock tells the time. Nil: time.Now.
 	Clock func() time.Time
 	// Logger gets refusals and failures, never payloads. Nil: slog.Default.
@@ -75,6 +94,11 @@ type Processor struct {
 	cfg      Config
 	db       *database.DB
 	handlers map[string][]handler
+	gate     gate
+	slots    chan struct{} // held by events that are tried
+	writes   chan struct{} // held by those that are in a transaction
+	intake   *intake
+	metrics  *metrics
 }
 
 // New checks cfg.
@@ -87,10 +111,8 @@ func New(cfg Config) (*Processor, error) {
 	case len(cfg.Secrets) == 0:
 		return nil, errors.New("webhook: Config.Secrets needs at least one signing secret (whsec_…)")
 	}
-	for _, s := range cfg.Secrets {
-		if s == "" {
-			return nil, errors.New("webhook: Config.Secrets holds an empty secret")
-		}
+	if slices.Contains(cfg.Secrets, "") {
+		return nil, errors.New("webhook: Config.Secrets holds an empty secret")
 	}
 	db, err := database.New(cfg.DB, cfg.ReadDB)
 	if err != nil {
@@ -108,7 +130,19 @@ func New(cfg Config) (*Processor, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	return &Processor{cfg: cfg, db: db, handlers: map[string][]handler{}}, nil
+	if cfg.Backoff == nil {
+		cfg.Backoff = DefaultBackoff
+	}
+	if cfg.Parallel <= 0 {
+		cfg.Parallel = defaultParallel
+	}
+	p := &Processor{cfg: cfg, db: db, handlers: map[string][]handler{}, gate: gate{inside: map[string]struct{}{}},
+		slots: make(chan struct{}, cfg.Parallel), writes: make(chan struct{}, max(1, cfg.Parallel*2/5))}
+	p.intake = newIntake(p)
+	if p.metrics, err = newMetrics(cfg.Metrics, p); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // Migrate makes the inbox's tables or brings them up to date. River's own are the host's to migrate.
@@ -116,12 +150,16 @@ func (p *Processor) Migrate(ctx context.Context) error {
 	return database.Migrate(ctx, p.db, Migrations())
 }
 
-// AddWorkers adds the worker that processes events. Call it before the River client starts.
+// AddWorkers adds the worker that processes events. Call it before the River client starts, and also in processes that
+// only receive, since River takes jobs of kinds only that it knows.
 func (p *Processor) AddWorkers(workers *river.Workers) error {
 	if err := river.AddWorkerSafely(workers, &worker{p: p}); err != nil {
 		return fmt.Errorf("webhook: %w", err)
 	}
 	return nil
 }
+
+// Types are the event types that functions are registered for, sorted: what an endpoint at Stripe has to be enabled for.
+func (p *Processor) Types() []string { return slices.Sorted(maps.Keys(p.handlers)) }
 
 func (p *Processor) now() time.Time { return database.Canonical(p.cfg.Clock()) }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jmoiron/sqlx"
+
 	"github.com/quickscale/quickscale/internal/database"
 	"github.com/quickscale/quickscale/internal/problem"
 )
@@ -17,26 +19,41 @@ const (
 	StatusReceived Status = "received" // waits, or is tried again
 	StatusDone     Status = "done"     // took effect
 	StatusIgnored  Status = "ignored"  // no function is registered for its type
+	StatusSkipped  Status = "skipped"  // a person decided that it shall have no effect
 	StatusDead     Status = "dead"     // given up; a person has to look
 )
 
-// ErrNotFound: there is no such event.
+// ErrNotFound says that there is no such event.
 var ErrNotFound error = problem.New(problem.CodeNotFound, "There is no such event.")
 
 // Record is an event in the inbox, without its payload.
 type Record struct {
-	ID          string     `json:"id"`
-	Type        string     `json:"type"`
-	ObjectID    string     `json:"object_id"`
-	Account     string     `json:"account,omitempty"`
-	APIVersion  string     `json:"api_version"`
-	Livemode    bool       `json:"livemode"`
-	Status      Status     `json:"status"`
-	Attempts    int        `json:"attempts"`
+	ID         string `json:"id"`
+	Type       string `json:"type"`
+	ObjectID   string `json:"object_id"`
+	Account    string `json:"account,omitempty"`
+	APIVersion string `json:"api_version"`
+	Livemode   bool   `json:"livemode"`
+	Status     Status `json:"status"`
+	Attempts   int    `json:"attempts"`
+	// Failure and Reason are the class of the last failure and its text without ids and numbers; LastError is the whole
+	// of it. All are empty once the event is done.
+	Failure     Class      `json:"failure,omitempty"`
+	Reason      string     `json:"reason,omitempty"`
 	LastError   string     `json:"last_error,omitempty"`
 	CreatedAt   time.Time  `json:"created_at"`
 	ReceivedAt  time.Time  `json:"received_at"`
 	ProcessedAt *time.Time `json:"processed_at,omitempty"`
+	// NextAt is when an event that waits is due; nil for those that came to an end.
+	NextAt *time.Time `json:"next_at,omitempty"`
+}
+
+// lockKey is what events about one object have in common. Some ids are chosen by the account and so unique only in it.
+func (r Record) lockKey() string {
+	if r.Account == "" {
+		return r.ObjectID
+	}
+	return r.Account + "/" + r.ObjectID
 }
 
 type recordRow struct {
@@ -48,18 +65,36 @@ type recordRow struct {
 	Livemode    bool           `db:"livemode"`
 	Status      Status         `db:"status"`
 	Attempts    int            `db:"attempts"`
+	Failure     Class          `db:"failure"`
+	Reason      string         `db:"reason"`
 	LastError   string         `db:"last_error"`
 	CreatedAt   database.Time  `db:"created_at"`
 	ReceivedAt  database.Time  `db:"received_at"`
 	ProcessedAt *database.Time `db:"processed_at"`
+	NextAt      database.Time  `db:"next_at"`
 	Payload     string         `db:"payload"`
+	Effects     int64          `db:"effects"`
 }
 
-const recordColumns = `id, type, object_id, account, api_version, livemode, status, attempts, last_error, created_at, received_at, processed_at`
+const recordColumns = `id, type, object_id, account, api_version, livemode, status, attempts, failure, reason, last_error, created_at, received_at,
+	processed_at, next_at`
 
 func (r recordRow) record() Record {
-	return Record{ID: r.ID, Type: r.Type, ObjectID: r.ObjectID, Account: r.Account, APIVersion: r.APIVersion, Livemode: r.Livemode, Status: r.Status,
-		Attempts: r.Attempts, LastError: r.LastError, CreatedAt: r.CreatedAt.Time, ReceivedAt: r.ReceivedAt.Time, ProcessedAt: r.ProcessedAt.Std()}
+	rec := Record{ID: r.ID, Type: r.Type, ObjectID: r.ObjectID, Account: r.Account, APIVersion: r.APIVersion, Livemode: r.Livemode, Status: r.Status,
+		Attempts: r.Attempts, Failure: r.Failure, Reason: r.Reason, LastError: r.LastError, CreatedAt: r.CreatedAt.Time, ReceivedAt: r.ReceivedAt.Time,
+		ProcessedAt: r.ProcessedAt.Std()}
+	if r.Status == StatusReceived {
+		rec.NextAt = &r.NextAt.Time
+	}
+	return rec
+}
+
+func records(rows []recordRow) []Record {
+	list := make([]Record, len(rows))
+	for i, r := range rows {
+		list[i] = r.record()
+	}
+	return list
 }
 
 func (p *Processor) find(ctx context.Context, id string) (Record, []byte, error) {
@@ -72,6 +107,36 @@ func (p *Processor) find(ctx context.Context, id string) (Record, []byte, error)
 		return Record{}, nil, fmt.Errorf("webhook: find event %s: %w", id, err)
 	}
 	return row.record(), []byte(row.Payload), nil
+}
+
+// task is an event that waits, as a try needs it.
+type task struct {
+	Record
+
+	payload []byte
+	// effects counts the events about the object that took effect before the task was loaded.
+	effects int64
+}
+
+// load reads those of the events that wait, the oldest first. It reads from the writer: a reader may be behind, and
+// would find every object changed.
+func (p *Processor) load(ctx context.Context, ids ...string) ([]task, error) {
+	query, args, err := sqlx.In(`SELECT e.id, e.type, e.object_id, e.account, e.api_version, e.livemode, e.status, e.attempts, e.failure, e.reason, e.last_error,
+		e.created_at, e.received_at, e.processed_at, e.next_at, e.payload, COALESCE(o.effects, 0) AS effects FROM qs_webhook_events e
+		LEFT JOIN qs_webhook_objects o ON o.id = CASE WHEN e.account = '' THEN e.object_id ELSE e.account || '/' || e.object_id END
+		WHERE e.id IN (?) AND e.status = 'received' ORDER BY e.received_at, e.id`, ids)
+	if err != nil {
+		return nil, fmt.Errorf("webhook: load events: %w", err)
+	}
+	var rows []recordRow
+	if err := p.db.Writer().SelectContext(ctx, &rows, p.db.Rebind(query), args...); err != nil {
+		return nil, fmt.Errorf("webhook: load events: %w", err)
+	}
+	tasks := make([]task, len(rows))
+	for i, r := range rows {
+		tasks[i] = task{r.record(), []byte(r.Payload), r.Effects}
+	}
+	return tasks, nil
 }
 
 // Find returns an event by Stripe's id; [ErrNotFound] when there is none.
@@ -88,8 +153,10 @@ const (
 
 // ListParams choose a page of the inbox.
 type ListParams struct {
-	// Status leaves out the others. Empty: all.
+	// Status, Type and Object leave out the others. Empty: all.
 	Status Status
+	Type   string
+	Object string
 	// After is the last event of the page before. Nil: begin with the newest.
 	After *Record
 	// Limit is the size of the page, at most 500. 0: 50.
@@ -97,15 +164,17 @@ type ListParams struct {
 }
 
 // List returns a page of events, the latest received first, and whether older ones follow.
-func (p *Processor) List(ctx context.Context, params ListParams) (records []Record, more bool, err error) {
+func (p *Processor) List(ctx context.Context, params ListParams) (list []Record, more bool, err error) {
 	if params.Limit <= 0 {
 		params.Limit = DefaultPage
 	}
 	params.Limit = min(params.Limit, MaxPage)
 	// Runs along qs_webhook_events_page, or _status.
 	query, args := `SELECT `+recordColumns+` FROM qs_webhook_events WHERE 1 = 1`, []any{}
-	if params.Status != "" {
-		query, args = query+` AND status = ?`, append(args, params.Status)
+	for _, f := range []struct{ column, value string }{{"status", string(params.Status)}, {"type", params.Type}, {"object_id", params.Object}} {
+		if f.value != "" {
+			query, args = query+` AND `+f.column+` = ?`, append(args, f.value)
+		}
 	}
 	if a := params.After; a != nil {
 		query, args = query+` AND (received_at, id) < (?, ?)`, append(args, database.At(a.ReceivedAt), a.ID)
@@ -117,9 +186,5 @@ func (p *Processor) List(ctx context.Context, params ListParams) (records []Reco
 	if more = len(rows) > params.Limit; more {
 		rows = rows[:params.Limit]
 	}
-	records = make([]Record, len(rows))
-	for i, r := range rows {
-		records[i] = r.record()
-	}
-	return records, more, nil
+	return records(rows), more, nil
 }

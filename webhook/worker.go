@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"runtime/debug"
+	"sync"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/riverqueue/river"
@@ -13,71 +16,171 @@ import (
 	"github.com/quickscale/quickscale/internal/database"
 )
 
+// jobArgs are the events of one job: those that were stored in one transaction.
 type jobArgs struct {
-	Event string `json:"event"`
+	Events []string `json:"events"`
 }
 
 // Kind names the job; it is in the database of every installation and is not changed.
-func (jobArgs) Kind() string { return "quickscale_webhook_event" }
+func (jobArgs) Kind() string { return "quickscale_webhook_events" }
 
 type worker struct {
 	river.WorkerDefaults[jobArgs]
+
 	p *Processor
 }
 
-// Work processes one event. The error decides whether River tries again.
+// Work tries the events of a job that are due, each in a transaction of its own. How often an event is tried and when is
+// decided here and kept with it; River gets a snooze until the next one is due, so that its own count of attempts is for
+// what this code could not even note, such as a database that is away.
 func (w *worker) Work(ctx context.Context, job *river.Job[jobArgs]) error {
-	err := w.p.process(ctx, job.Args.Event)
-	if err == nil {
-		return nil
-	}
-	_, permanent := errors.AsType[permanentError](err)
-	last := permanent || job.Attempt >= job.MaxAttempts
-	if markErr := w.p.failed(ctx, job.Args.Event, err, last); markErr != nil {
-		err = errors.Join(err, markErr)
-		if permanent {
-			return err // without the mark the event would be lost from sight; River comes again
-		}
-	}
-	if permanent {
-		return river.JobCancel(err)
-	}
-	return err
+	return w.p.work(ctx, job.Args.Events)
 }
 
-// maxReads bounds how often an object is read again because other events about it took effect meanwhile.
-const maxReads = 5
+// Timeout is longer than any run: see startWindow.
+func (w *worker) Timeout(*river.Job[jobArgs]) time.Duration { return startWindow + 2*tryTimeout }
 
-var errStale = errors.New("webhook: the object changed while it was read")
+const (
+	// tryTimeout bounds one try of one event, reads from Stripe included.
+	tryTimeout = time.Minute
+	// startWindow is how long a job starts events; those that it did not come to are its next run's.
+	startWindow = time.Minute
+	// maxReads bounds how often an object is read again because other events about it took effect meanwhile.
+	maxReads = 5
+	// busyPause is how long an event steps aside for another one about its object, at least; at most twice as long.
+	busyPause = 100 * time.Millisecond
+	// early is how much before its time an event may be tried: clocks and River's polling differ by as much.
+	early = time.Second
+)
 
-// process runs the handlers of an event that is not processed yet.
-func (p *Processor) process(ctx context.Context, id string) error {
+var (
+	errStale = errors.New("webhook: the object changed while it was read")
+	errBusy  = errors.New("webhook: another event about the object is at work")
+)
+
+// agenda is when the rest of a job is due.
+type agenda struct {
+	mu   sync.Mutex
+	rest bool
+	at   time.Time
+	errs []error
+}
+
+func (a *agenda) again(at time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.rest || at.Before(a.at) {
+		a.rest, a.at = true, at
+	}
+}
+
+func (a *agenda) fail(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.errs = append(a.errs, err)
+}
+
+func (p *Processor) work(ctx context.Context, ids []string) error {
+	tasks, err := p.load(ctx, ids...)
+	if err != nil {
+		return err
+	}
+	now := p.now()
+	var rest agenda
+	var keys []string
+	due := map[string][]task{}
+	for _, t := range tasks {
+		if t.NextAt.Sub(now) > early {
+			rest.again(*t.NextAt)
+			continue
+		}
+		key := t.lockKey()
+		if due[key] == nil {
+			keys = append(keys, key)
+		}
+		due[key] = append(due[key], t)
+	}
+	begin, cancel := context.WithTimeout(ctx, startWindow)
+	defer cancel()
+	var group sync.WaitGroup
+	for _, key := range keys {
+		select {
+		case p.slots <- struct{}{}:
+		case <-begin.Done():
+			rest.again(now)
+			continue
+		}
+		group.Go(func() {
+			defer func() { <-p.slots }()
+			for _, t := range due[key] {
+				if begin.Err() != nil {
+					rest.again(now)
+					return
+				}
+				p.handle(ctx, t, &rest)
+			}
+		})
+	}
+	group.Wait()
+	switch {
+	case len(rest.errs) > 0:
+		return errors.Join(rest.errs...)
+	case rest.rest:
+		return river.JobSnooze(max(0, rest.at.Sub(p.now())))
+	}
+	return nil
+}
+
+// handle tries one event.
+func (p *Processor) handle(ctx context.Context, t task, rest *agenda) {
+	started := time.Now()
+	try, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	err := p.process(try, t)
+	p.metrics.run(ctx, t.Type, time.Since(started))
+	switch {
+	case err == nil:
+	case errors.Is(err, errStale), errors.Is(err, errBusy):
+		rest.again(p.now().Add(busyPause + rand.N(busyPause)))
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		rest.again(p.now()) // the process is being stopped, which is no failure of the event
+	default:
+		p.failed(ctx, t.Record, err, rest)
+	}
+}
+
+// process runs the handlers of an event. Of the events about one object this process runs one at a time, so that many
+// of them do not keep all its slots waiting for one lock.
+func (p *Processor) process(ctx context.Context, t task) error {
+	leave, ok := p.gate.enter(t.lockKey())
+	if !ok {
+		return errBusy
+	}
+	defer leave()
 	for range maxReads {
-		err := p.once(ctx, id)
-		if !errors.Is(err, errStale) {
+		if err := p.once(ctx, t); !errors.Is(err, errStale) {
 			return err
 		}
+		tasks, err := p.load(ctx, t.ID)
+		if err != nil || len(tasks) == 0 {
+			return err
+		}
+		t = tasks[0]
 	}
 	return errStale
 }
 
-func (p *Processor) once(ctx context.Context, id string) error {
-	r, payload, err := p.find(ctx, id)
-	if err != nil {
-		return err
-	}
-	if r.Status != StatusReceived {
-		return nil
-	}
-	effects, err := p.effects(ctx, r.ObjectID)
-	if err != nil {
-		return err
-	}
+// once reads what the handlers need, and then runs them in the transaction that marks the event.
+func (p *Processor) once(ctx context.Context, t task) error {
+	r := t.Record
 	handlers := p.handlers[r.Type]
 	events := make([]any, len(handlers))
-	err = guard(func() error {
+	fetched := false
+	reads := withScope(ctx, r)
+	err := guard(func() (err error) {
 		for i, h := range handlers {
-			if events[i], err = h.prepare(ctx, r, payload); err != nil {
+			fetched = fetched || h.fetches()
+			if events[i], err = h.prepare(reads, r, t.payload); err != nil {
 				return err
 			}
 		}
@@ -86,95 +189,103 @@ func (p *Processor) once(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return p.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		if err := p.lockObject(ctx, tx, r.ObjectID, effects); err != nil {
-			return err
+	select {
+	case p.writes <- struct{}{}:
+		defer func() { <-p.writes }()
+	case <-ctx.Done():
+		return errBusy // its time went by while it waited for others, which is no failure of its own
+	}
+	status := StatusDone
+	if len(handlers) == 0 {
+		status = StatusIgnored
+	}
+	var lag time.Duration
+	marked := false
+	err = p.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		marked = false
+		if len(handlers) > 0 {
+			now, err := p.lockObject(ctx, tx, r.lockKey())
+			if err != nil {
+				return err
+			}
+			if fetched && now != t.effects+1 {
+				return errStale
+			}
 		}
-		var status Status
-		err := p.db.GetTx(ctx, tx, &status, `SELECT status FROM qs_webhook_events WHERE id = ?`+p.db.Dialect().ForUpdate(), id)
+		// The mark comes before the effects and commits with them. Who finds the event marked was slower.
+		at := p.now()
+		lag = max(0, at.Sub(r.CreatedAt))
+		const mark = `UPDATE qs_webhook_events SET status = ?, processed_at = ?, lag = ?, attempts = attempts + 1, failure = '', reason = '', last_error = ''
+			WHERE id = ? AND status = 'received'`
+		n, err := p.db.ExecTx(ctx, tx, mark, status, database.At(at), lag.Microseconds(), r.ID)
 		if err != nil {
-			return fmt.Errorf("webhook: lock event %s: %w", id, err)
+			return fmt.Errorf("webhook: mark event %s: %w", r.ID, err)
 		}
-		if status != StatusReceived {
-			return nil // another process was faster
+		if n == 0 {
+			return nil
 		}
 		for i, h := range handlers {
 			if err := guard(func() error { return h.run(ctx, tx, events[i]) }); err != nil {
 				return err
 			}
 		}
-		status = StatusDone
-		if len(handlers) == 0 {
-			status = StatusIgnored
-		}
-		const mark = `UPDATE qs_webhook_events SET status = ?, processed_at = ?, attempts = attempts + 1, last_error = '' WHERE id = ?`
-		if _, err := p.db.ExecTx(ctx, tx, mark, status, database.At(p.now()), id); err != nil {
-			return fmt.Errorf("webhook: mark event %s: %w", id, err)
-		}
+		marked = true
 		return nil
 	})
+	if err == nil && marked {
+		p.metrics.end(ctx, r.Type, status, lag)
+	}
+	return err
 }
 
-// effects counts the events about an object that took effect so far.
-func (p *Processor) effects(ctx context.Context, object string) (n int64, err error) {
-	// From the writer: a reader may be behind, and would then find every object changed.
-	err = p.db.Writer().GetContext(ctx, &n, p.db.Rebind(`SELECT effects FROM qs_webhook_objects WHERE id = ?`), object)
-	if database.IsNoRows(err) {
-		return 0, nil
+// lockObject keeps other events about the object waiting until tx ends, and counts this one.
+func (p *Processor) lockObject(ctx context.Context, tx *sqlx.Tx, key string) (effects int64, err error) {
+	const touch = `INSERT INTO qs_webhook_objects (id, effects, touched_at) VALUES (?, 1, ?)
+		ON CONFLICT (id) DO UPDATE SET effects = qs_webhook_objects.effects + 1, touched_at = excluded.touched_at RETURNING effects`
+	if err := p.db.GetTx(ctx, tx, &effects, touch, key, database.At(p.now())); err != nil {
+		return 0, fmt.Errorf("webhook: lock %s: %w", key, err)
 	}
-	if err != nil {
-		return 0, fmt.Errorf("webhook: effects on %s: %w", object, err)
-	}
-	return n, nil
+	return effects, nil
 }
 
-// lockObject keeps other events about the object waiting until tx ends; errStale when one took effect since the count.
-func (p *Processor) lockObject(ctx context.Context, tx *sqlx.Tx, object string, counted int64) error {
-	const touch = `INSERT INTO qs_webhook_objects (id, effects) VALUES (?, 1) ON CONFLICT (id) DO UPDATE SET effects = qs_webhook_objects.effects + 1
-		RETURNING effects`
-	var effects int64
-	if err := p.db.GetTx(ctx, tx, &effects, touch, object); err != nil {
-		return fmt.Errorf("webhook: lock %s: %w", object, err)
+// failed notes a try that came to nothing, and gives the event up after the last one.
+func (p *Processor) failed(ctx context.Context, r Record, cause error, rest *agenda) {
+	ctx = context.WithoutCancel(ctx) // the note is due even when the try ran out of time
+	r.Attempts++
+	r.Failure, r.Reason, r.LastError = classOf(cause), reasonOf(cause), plain(cause.Error(), maxErrorBytes)
+	dead := r.Failure != ClassRetry || r.Attempts >= p.cfg.MaxAttempts
+	pause := max(0, p.cfg.Backoff(r.Attempts))
+	at := database.Canonical(p.now().Add(pause))
+	r.NextAt = &at
+	if dead {
+		r.Status, r.NextAt = StatusDead, nil
 	}
-	if effects != counted+1 {
-		return errStale
-	}
-	return nil
-}
-
-// failed notes an attempt that came to nothing, and gives the event up after the last one.
-func (p *Processor) failed(ctx context.Context, id string, cause error, last bool) error {
-	ctx = context.WithoutCancel(ctx) // the note is due even when the attempt ran out of time
-	status := StatusReceived
-	if last {
-		status = StatusDead
-	}
-	p.cfg.Logger.ErrorContext(ctx, "webhook event failed", slog.String("event", id), slog.Bool("dead", last), slog.Any("error", cause))
-	const note = `UPDATE qs_webhook_events SET status = ?, attempts = attempts + 1, last_error = ? WHERE id = ? AND status = 'received'`
-	err := p.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		_, err := p.db.ExecTx(ctx, tx, note, status, shorten(cause.Error()), id)
+	p.metrics.fail(ctx, r.Type, r.Failure)
+	p.cfg.Logger.ErrorContext(ctx, "webhook event failed", slog.String("event", r.ID), slog.String("type", r.Type), slog.String("class", string(r.Failure)),
+		slog.Int("attempt", r.Attempts), slog.Bool("dead", dead), slog.Any("error", cause))
+	const note = `UPDATE qs_webhook_events SET status = ?, attempts = ?, failure = ?, reason = ?, last_error = ?, next_at = ?
+		WHERE id = ? AND status = 'received'`
+	var noted int64
+	err := p.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
+		noted, err = p.db.ExecTx(ctx, tx, note, r.Status, r.Attempts, r.Failure, r.Reason, r.LastError, database.At(at), r.ID)
 		return err
 	})
-	if err != nil {
-		return fmt.Errorf("webhook: note the failure of event %s: %w", id, err)
+	switch {
+	case err != nil:
+		rest.fail(fmt.Errorf("webhook: note the failure of event %s (%w): %w", r.ID, cause, err))
+		return
+	case noted == 0:
+		return // another job ended it meanwhile
+	case !dead:
+		rest.again(at)
+		return
 	}
-	if last && p.cfg.OnDead != nil {
-		r, _, err := p.find(ctx, id)
-		if err != nil {
-			return err
+	p.metrics.end(ctx, r.Type, StatusDead, 0)
+	if p.cfg.OnDead != nil {
+		if err := guard(func() error { p.cfg.OnDead(ctx, r, cause); return nil }); err != nil {
+			p.cfg.Logger.ErrorContext(ctx, "webhook alert failed", slog.String("event", r.ID), slog.Any("error", err))
 		}
-		p.cfg.OnDead(ctx, r, cause)
 	}
-	return nil
-}
-
-const maxErrorBytes = 2000
-
-func shorten(s string) string {
-	if len(s) > maxErrorBytes {
-		return s[:maxErrorBytes]
-	}
-	return s
 }
 
 // guard turns a panic of a handler into an error, so that it falls on its own event only.
@@ -185,4 +296,24 @@ func guard(fn func() error) (err error) {
 		}
 	}()
 	return fn()
+}
+
+// gate lets one event per object through at a time.
+type gate struct {
+	mu     sync.Mutex
+	inside map[string]struct{}
+}
+
+func (g *gate) enter(key string) (leave func(), ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, taken := g.inside[key]; taken {
+		return nil, false
+	}
+	g.inside[key] = struct{}{}
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		delete(g.inside, key)
+	}, true
 }

@@ -2,7 +2,6 @@ package stripetest
 
 import (
 	"bytes"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -10,27 +9,33 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/stripe/stripe-go/v76"
 )
 
 // call is one request to the API inside its store transaction.
 type call struct {
-	tx storeTx
+	tx *work
 	r  *http.Request
 	p  *params
+	// preview undoes everything once the answer is made.
+	preview bool
 }
+
+var errPreview = errors.New("stripetest: a preview changes nothing")
 
 const maxBody = 1 << 20
 
 // api mounts an endpoint: authentication, parameters, idempotency, expansion, and errors in Stripe's shape.
 func (s *Server) api(pattern string, endpoint func(c *call) (object, error)) {
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Request-Id", "req_"+rand.Text()[:14])
+		w.Header().Set("Request-Id", "req_"+secret()[:14])
 		w.Header().Set("Stripe-Version", stripe.APIVersion)
 		if key, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); !ok || key != s.cfg.SecretKey {
 			writeError(w, unauthorized())
@@ -42,74 +47,198 @@ func (s *Server) api(pattern string, endpoint func(c *call) (object, error)) {
 			return
 		}
 		values := r.URL.Query()
-		if r.Method == http.MethodPost {
-			if values, err = url.ParseQuery(string(body)); err != nil {
+		if len(body) > 0 { // of DELETE too
+			sent, err := url.ParseQuery(string(body))
+			if err != nil {
 				writeError(w, invalid("", "The body is not form-encoded."))
 				return
 			}
+			maps.Copy(values, sent)
 		}
-		status, answer, err := s.answer(r, values, body, endpoint)
+		key := r.Header.Get("Idempotency-Key")
+		if s.isSlow(key) {
+			writeError(w, inUse())
+			return
+		}
+		out, err := s.answer(r, pattern, values, body, endpoint)
 		if err != nil {
 			s.fail(w, r, err)
 			return
 		}
+		if out.latency > 0 {
+			s.dawdle(r, key, out.latency)
+		}
+		if out.drop {
+			s.cut(w)
+			return
+		}
+		if out.replayed {
+			w.Header().Set("Idempotent-Replayed", "true")
+		}
 		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
-		_, _ = w.Write(answer) // the client is gone; there is nobody to tell
+		w.WriteHeader(out.status)
+		_, _ = w.Write(out.body) // a client that is gone cannot be told
 	})
 }
 
+// dawdle waits before an answer is sent. Its idempotency key is in use meanwhile.
+func (s *Server) dawdle(r *http.Request, key string, latency time.Duration) {
+	if key != "" {
+		s.mu.Lock()
+		s.slow[key] = true
+		s.mu.Unlock()
+		defer func() {
+			s.mu.Lock()
+			delete(s.slow, key)
+			s.mu.Unlock()
+		}()
+	}
+	select {
+	case <-time.After(latency):
+	case <-r.Context().Done():
+	}
+}
+
+func (s *Server) isSlow(key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slow[key]
+}
+
+// cut ends the connection within the answer: before its first byte, clients of net/http would send a request that has an
+// idempotency key again by themselves.
+func (s *Server) cut(w http.ResponseWriter) {
+	conn, buf, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler) // no connection of our own: net/http ends the stream
+	}
+	_, _ = buf.WriteString("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{") // whoever is gone already need not be cut off
+	_ = buf.Flush()
+	_ = conn.Close()
+}
+
+// reply is what a call is answered with, and how.
+type reply struct {
+	status   int
+	body     []byte
+	replayed bool
+	latency  time.Duration
+	drop     bool
+}
+
+func (out *reply) set(status int, v any) (err error) {
+	out.status = status
+	if out.body, err = json.MarshalIndent(v, "", "  "); err != nil {
+		return fmt.Errorf("stripetest: encode: %w", err)
+	}
+	return nil
+}
+
+// keyLife is how long an idempotency key is remembered (docs.stripe.com/api/idempotent_requests).
+const keyLife = 24 * time.Hour
+
 // answer runs the endpoint, or repeats what the idempotency key answered before.
-func (s *Server) answer(r *http.Request, values url.Values, body []byte, endpoint func(c *call) (object, error)) (status int, answer []byte, err error) {
-	err = s.do(r.Context(), func(tx storeTx) error {
+func (s *Server) answer(r *http.Request, route string, values url.Values, body []byte, endpoint func(c *call) (object, error)) (out reply, err error) {
+	err = s.do(r.Context(), func(tx *work) error {
+		out = reply{}
+		tx.request, tx.key = "req_"+secret()[:14], nil
 		key := ""
 		if k := r.Header.Get("Idempotency-Key"); k != "" && r.Method == http.MethodPost {
-			key = "idem_" + digest(k)
-			if status, answer, err = replay(tx, key, r, body); status != 0 || err != nil {
+			if len(k) > maxKey {
+				return invalid("", "Idempotency keys may have at most %d characters.", maxKey)
+			}
+			key, tx.key = "idem_"+digest(k), k
+			if found, err := replay(tx, key, r, body, &out); found || err != nil {
 				return err
 			}
 		}
-		c := &call{tx: tx, r: r, p: newParams(values)}
-		expand := c.p.strings("expand")
-		result, err := endpoint(c)
+		fault, err := s.judge(tx, route)
 		if err != nil {
 			return err
 		}
-		if err := c.p.finish(); err != nil {
+		out.latency, out.drop = fault.latency, fault.drop
+		at := tx.now
+		if fault.before {
+			if fault.fail == nil { // cut off before anything happened
+				return nil
+			}
+			if err := out.set(fault.fail.status, map[string]any{"error": fault.fail}); err != nil || fault.fail.status < http.StatusInternalServerError {
+				return err // a 429 comes before the key is looked at
+			}
+			return remember(tx, key, at, r, body, out)
+		}
+		c := &call{tx: tx, r: r, p: newParams(values)}
+		expand := c.p.strings("expand")
+		if err := s.run(c, expand, endpoint, &out); err != nil {
 			return err
 		}
-		for _, path := range expand {
-			if err := c.expand(result, strings.Split(path, "."), path); err != nil {
+		if fault.fail != nil {
+			if err := out.set(fault.fail.status, map[string]any{"error": fault.fail}); err != nil {
 				return err
 			}
 		}
-		status = http.StatusOK
-		if answer, err = json.MarshalIndent(public(result), "", "  "); err != nil {
-			return fmt.Errorf("stripetest: encode: %w", err)
+		if c.preview {
+			return errPreview
 		}
-		if key == "" {
-			return nil
-		}
-		return tx.put(key, "idempotency", object{"request": fingerprint(r, body), "status": status, "answer": string(answer)})
+		return remember(tx, key, at, r, body, out)
 	})
-	return status, answer, err
+	if errors.Is(err, errPreview) {
+		err = nil
+	}
+	return out, err
 }
 
-func replay(tx storeTx, key string, r *http.Request, body []byte) (int, []byte, error) {
+// maxKey is the length of the longest idempotency key.
+const maxKey = 255
+
+// run makes the answer of an endpoint. An error that keeps its effects is an answer too.
+func (s *Server) run(c *call, expand []string, endpoint func(c *call) (object, error), out *reply) error {
+	result, err := endpoint(c)
+	refusal, kept := errors.AsType[*apiError](err)
+	if kept = kept && refusal.kept; err != nil && !kept {
+		return err
+	}
+	if err := c.p.finish(); err != nil {
+		return err
+	}
+	if kept {
+		return out.set(refusal.status, map[string]any{"error": refusal})
+	}
+	for _, path := range expand {
+		if err := c.expand(result, strings.Split(path, "."), path); err != nil {
+			return err
+		}
+	}
+	return out.set(http.StatusOK, public(result))
+}
+
+// remember keeps an answer for whoever sends the key again.
+func remember(tx *work, key string, at time.Time, r *http.Request, body []byte, out reply) error {
+	if key == "" {
+		return nil
+	}
+	return tx.put(key, "idempotency", object{"id": key, "created": at.Unix(), "request": fingerprint(r, body), "status": out.status, "answer": string(out.body)})
+}
+
+func replay(tx *work, key string, r *http.Request, body []byte, out *reply) (bool, error) {
 	d, err := tx.get(key)
 	if d == nil || err != nil {
-		return 0, nil, err
+		return false, err
 	}
 	o, err := d.object()
 	if err != nil {
-		return 0, nil, err
+		return false, err
+	}
+	if at := time.Unix(number(o["created"]), 0); tx.now.Sub(at) >= keyLife {
+		return false, nil
 	}
 	if o["request"] != fingerprint(r, body) {
-		return 0, nil, &apiError{status: http.StatusBadRequest, Type: "idempotency_error",
+		return false, &apiError{status: http.StatusBadRequest, Type: "idempotency_error",
 			Message: "Keys for idempotent requests can only be used with the same parameters they were first used with. Try using a key other than '" +
 				r.Header.Get("Idempotency-Key") + "' if you meant to execute a different request."}
 	}
-	return int(number(o["status"])), []byte(text(o["answer"])), nil
+	out.status, out.body, out.replayed = int(number(o["status"])), []byte(text(o["answer"])), true
+	return true, nil
 }
 
 func fingerprint(r *http.Request, body []byte) string {
@@ -143,32 +272,38 @@ func writeError(w http.ResponseWriter, e *apiError) {
 // load returns an object of a kind, or Stripe's error about param.
 func (c *call) load(kind, id, param string) (object, error) { return load(c.tx, kind, id, param) }
 
-func load(tx storeTx, kind, id, param string) (object, error) {
-	d, err := tx.get(id)
-	if err != nil {
-		return nil, err
-	}
-	if d == nil || d.Kind != kind {
-		return nil, noSuch(strings.ReplaceAll(kind, "_", " "), id, param)
-	}
-	return d.object()
-}
+// path loads the object that the path names.
+func (c *call) path(kind string) (object, error) { return c.load(kind, c.r.PathValue("id"), "id") }
 
 // retrieve answers GET of one object.
 func (s *Server) retrieve(kind string) func(c *call) (object, error) {
-	return func(c *call) (object, error) { return c.load(kind, c.r.PathValue("id"), "id") }
+	return func(c *call) (object, error) { return c.path(kind) }
 }
+
+// referents are the kinds that filters name objects of: Stripe refuses to filter by one that is not there.
+var referents = map[string]string{"customer": "customer", "subscription": "subscription", "payment_intent": "payment_intent", "charge": "charge",
+	"invoice": "invoice", "coupon": "coupon", "test_clock": testClock}
 
 // listOf answers GET of a collection that can be filtered by the named fields.
 func (s *Server) listOf(kind string, filters ...string) func(c *call) (object, error) {
 	return func(c *call) (object, error) {
-		wanted := map[string]string{}
+		q, wanted := query{kind: kind}, map[string]string{}
 		for _, f := range filters {
-			if v := c.p.str(f); v != "" {
-				wanted[f] = v
+			v := c.p.str(f)
+			if v == "" {
+				continue
+			}
+			if of := referents[f]; of != "" {
+				if _, err := c.load(of, v, f); err != nil {
+					return nil, err
+				}
+			}
+			wanted[f] = v
+			if q.field == "" && slices.Contains(indexed[kind], f) {
+				q.field, q.value = f, v
 			}
 		}
-		return c.list(kind, func(o object) bool {
+		return c.list(q, func(o object) bool {
 			for f, v := range wanted {
 				if text(o[f]) != v {
 					return false
@@ -179,8 +314,11 @@ func (s *Server) listOf(kind string, filters ...string) func(c *call) (object, e
 	}
 }
 
-// list pages through the objects of a kind, newest first (docs.stripe.com/api/pagination).
-func (c *call) list(kind string, keep func(object) bool) (object, error) {
+// readAhead is how many objects are read at once to fill a page.
+const readAhead = 200
+
+// list pages through the objects of a query, newest first (docs.stripe.com/api/pagination).
+func (c *call) list(q query, keep func(object) bool) (object, error) {
 	limit, err := c.p.integer("limit", 10)
 	if err != nil {
 		return nil, err
@@ -188,79 +326,111 @@ func (c *call) list(kind string, keep func(object) bool) (object, error) {
 	if limit < 1 || limit > 100 {
 		return nil, invalid("limit", "This value must be between 1 and 100.")
 	}
+	created, err := c.p.window("created")
+	if err != nil {
+		return nil, err
+	}
 	after, before := c.p.str("starting_after"), c.p.str("ending_before")
 	if after != "" && before != "" {
 		return nil, invalid("ending_before", "You may only provide one of starting_after and ending_before.")
 	}
-	since, until := int64(0), int64(0)
-	if created := c.p.sub("created"); created != nil {
-		if since, err = created.integer("gte", 0); err != nil {
-			return nil, err
-		}
-		if until, err = created.integer("lte", 0); err != nil {
+	if after != "" {
+		if q.before, err = c.place(q.kind, after, "starting_after"); err != nil {
 			return nil, err
 		}
 	}
-	docs, err := c.tx.list(kind)
+	if before != "" {
+		if q.after, err = c.place(q.kind, before, "ending_before"); err != nil {
+			return nil, err
+		}
+		q.oldestFirst = true
+	}
+	data, more, err := c.page(q, limit, func(o object) bool { return created.holds(number(o["created"])) && keep(o) })
 	if err != nil {
 		return nil, err
 	}
-	slices.Reverse(docs)
-	var all []object
-	for _, d := range docs {
-		o, err := d.object()
-		if err != nil {
-			return nil, err
-		}
-		at := number(o["created"])
-		if keep(o) && at >= since && (until == 0 || at <= until) {
-			all = append(all, o)
-		}
-	}
-	index := func(id, param string) (int, error) {
-		i := slices.IndexFunc(all, func(o object) bool { return o["id"] == id })
-		if i < 0 {
-			return 0, noSuch(kind, id, param)
-		}
-		return i, nil
-	}
-	more := false
-	switch {
-	case after != "":
-		i, err := index(after, "starting_after")
-		if err != nil {
-			return nil, err
-		}
-		all = all[i+1:]
-		fallthrough
-	default:
-		if more = int64(len(all)) > limit; more {
-			all = all[:limit]
-		}
-	case before != "":
-		i, err := index(before, "ending_before")
-		if err != nil {
-			return nil, err
-		}
-		all = all[:i]
-		if more = int64(len(all)) > limit; more {
-			all = all[int64(len(all))-limit:]
-		}
-	}
-	data := make([]any, len(all))
-	for i, o := range all {
-		data[i] = map[string]any(o)
+	if q.oldestFirst {
+		slices.Reverse(data)
 	}
 	return object{"object": "list", "data": data, "has_more": more, "url": c.r.URL.Path}, nil
+}
+
+// page reads until it has a page, or all there is.
+func (c *call) page(q query, limit int64, keep func(object) bool) (data []any, more bool, err error) {
+	data = []any{}
+	for q.limit = int(limit) + 1; ; q.limit = readAhead {
+		docs, err := c.tx.find(q)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, d := range docs {
+			o, err := d.object()
+			if err != nil {
+				return nil, false, err
+			}
+			if !keep(o) {
+				continue
+			}
+			if int64(len(data)) == limit {
+				return data, true, nil
+			}
+			data = append(data, map[string]any(o))
+		}
+		if len(docs) < q.limit {
+			return data, false, nil
+		}
+		if last := docs[len(docs)-1].Seq; q.oldestFirst {
+			q.after = last
+		} else {
+			q.before = last
+		}
+	}
+}
+
+// place is where a page begins or ends.
+func (c *call) place(kind, id, param string) (int64, error) {
+	d, err := c.tx.get(id)
+	if err != nil {
+		return 0, err
+	}
+	if d == nil || d.Kind != kind {
+		return 0, noSuch(kind, id, param)
+	}
+	return d.Seq, nil
+}
+
+// includable are the lists that an object has only when it is asked for them.
+var includable = []string{"line_items", "refunds", "subscriptions"}
+
+// include fetches such a list.
+func (c *call) include(o object, name string) error {
+	q := query{field: text(o["object"]), value: text(o["id"])}
+	switch {
+	case name == "line_items" && o["_line_items"] != nil:
+		o["line_items"] = lineItems(o, o["_line_items"])
+		return nil
+	case name == "refunds" && o["object"] == "charge":
+		q.kind = "refund"
+	case name == "subscriptions" && o["object"] == "customer":
+		q.kind = "subscription"
+	default:
+		return nil
+	}
+	data, more, err := c.page(q, 10, func(o object) bool { return q.kind != "subscription" || !ended(o) })
+	if err != nil {
+		return err
+	}
+	list := inline(data, "/v1/"+name+"?"+q.field+"="+q.value)
+	list["has_more"] = more
+	o[name] = list
+	return nil
 }
 
 // expand replaces the ids at path by their objects (docs.stripe.com/api/expanding_objects).
 func (c *call) expand(o object, path []string, whole string) error {
 	name := path[0]
-	if name == "line_items" {
-		if items, ok := o["_line_items"]; ok {
-			o["line_items"] = lineItems(o, items)
-		}
+	if err := c.include(o, name); err != nil {
+		return err
 	}
 	switch v := o[name].(type) {
 	case nil:
@@ -282,7 +452,7 @@ func (c *call) expand(o object, path []string, whole string) error {
 		}
 		o[name] = map[string]any(inner)
 	case map[string]any, []any:
-		if len(path) == 1 && name != "line_items" {
+		if len(path) == 1 && !slices.Contains(includable, name) {
 			return invalid("expand", "This property cannot be expanded (%s).", whole)
 		}
 	default:
@@ -308,59 +478,6 @@ func (c *call) expand(o object, path []string, whole string) error {
 	return nil
 }
 
-// public leaves out the double's own fields, at any depth.
-func public(v any) any {
-	switch v := v.(type) {
-	case object:
-		return public(map[string]any(v))
-	case map[string]any:
-		out := make(map[string]any, len(v))
-		for k, inner := range v {
-			if !strings.HasPrefix(k, "_") {
-				out[k] = public(inner)
-			}
-		}
-		return out
-	case []any:
-		out := make([]any, len(v))
-		for i, inner := range v {
-			out[i] = public(inner)
-		}
-		return out
-	}
-	return v
-}
-
-// text is a JSON string, or empty.
-func text(v any) string {
-	s, _ := v.(string)
-	return s
-}
-
-// number is a JSON number, or 0. Money in a double stays far below 2^53.
-func number(v any) int64 {
-	switch n := v.(type) {
-	case float64:
-		return int64(n)
-	case int64:
-		return n
-	case int:
-		return int64(n)
-	}
-	return 0
-}
-
-// optional is a string, or null when it is empty.
-func optional(s string) any {
-	if s == "" {
-		return nil
-	}
-	return s
-}
-
-// newID makes an id as Stripe's look: a prefix and 24 letters and digits.
-func newID(prefix string) string { return prefix + "_" + strings.ReplaceAll(rand.Text(), "=", "")[:24] }
-
 // direct is a transport that calls a handler in place of a network.
 type direct struct{ handler http.Handler }
 
@@ -375,9 +492,22 @@ func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 		in.Body = http.NoBody
 	}
 	w := &recorder{header: http.Header{}, status: http.StatusOK}
-	d.handler.ServeHTTP(w, in)
+	if !d.serve(w, in) {
+		return nil, io.ErrUnexpectedEOF
+	}
 	return &http.Response{Status: http.StatusText(w.status), StatusCode: w.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: w.header, Body: io.NopCloser(&w.body), ContentLength: int64(w.body.Len()), Request: r}, nil
+}
+
+// serve tells whether the connection held.
+func (d direct) serve(w http.ResponseWriter, r *http.Request) (held bool) {
+	defer func() {
+		if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // a panic's value, compared as net/http does
+			panic(p)
+		}
+	}()
+	d.handler.ServeHTTP(w, r)
+	return true
 }
 
 type recorder struct {

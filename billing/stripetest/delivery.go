@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/stripe/stripe-go/v76/webhook"
@@ -19,6 +20,12 @@ const (
 	deliveryDone = "delivery_done"
 	deliveryDead = "delivery_dead"
 )
+
+// deliveryQueue is where open deliveries wait. Its times are the wall's: retries go on while a test's clock stands still.
+const deliveryQueue = "webhooks"
+
+// deliveriesAtOnce bounds what one process claims at a time.
+const deliveriesAtOnce = 50
 
 // How deliveries go: much faster than Stripe's hours, since a person or a test is waiting.
 const (
@@ -39,9 +46,9 @@ func (s *Server) Start(ctx context.Context) error {
 		return nil
 	}
 	if s.cfg.WebhookURL != "" {
-		id := "we_" + digest(s.cfg.WebhookURL)[:24]
-		err := s.do(ctx, func(tx storeTx) error {
-			return tx.put(id, "webhook_endpoint", s.newEndpoint(id, s.cfg.WebhookURL, s.cfg.WebhookSecret, []string{"*"}))
+		id := s.ownEndpoint()
+		err := s.do(ctx, func(tx *work) error {
+			return tx.put(id, "webhook_endpoint", s.newEndpoint(tx, id, s.cfg.WebhookURL, s.cfg.WebhookSecret, []string{"*"}))
 		})
 		if err != nil {
 			return err
@@ -85,29 +92,28 @@ func (s *Server) deliver(ctx context.Context, done chan<- struct{}) {
 
 // parcel is a delivery that this process has claimed.
 type parcel struct {
-	id, url, secret string
-	event           []byte
-	delivery        object
+	id, url string
+	// secrets sign it, the current one first.
+	secrets  []string
+	event    []byte
+	delivery object
 }
 
 // deliverDue claims what is due, sends it, and notes what became of it.
 func (s *Server) deliverDue(ctx context.Context) (int, error) {
 	var parcels []parcel
-	err := s.cfg.Store.do(ctx, func(tx storeTx) error {
+	err := s.quietly(ctx, func(tx *work) error {
 		parcels = nil
-		if err := s.expireDue(tx); err != nil {
-			return err
-		}
-		docs, err := tx.list(deliveryOpen)
+		docs, err := tx.due(deliveryQueue, time.Now().UnixMilli(), deliveriesAtOnce)
 		if err != nil {
 			return err
 		}
 		for _, d := range docs {
-			p, due, err := s.claim(tx, d)
+			p, live, err := s.claim(tx, d)
 			if err != nil {
 				return err
 			}
-			if due {
+			if live {
 				parcels = append(parcels, p)
 			}
 		}
@@ -121,21 +127,18 @@ func (s *Server) deliverDue(ctx context.Context) (int, error) {
 		if ctx.Err() != nil {
 			return 0, ctx.Err() // the lease ends, and whoever delivers next sends it again
 		}
-		if err := s.cfg.Store.do(ctx, func(tx storeTx) error { return s.note(tx, p, status) }); err != nil {
+		if err := s.quietly(ctx, func(tx *work) error { return s.note(tx, p, status) }); err != nil {
 			return 0, err
 		}
 	}
 	return len(parcels), nil
 }
 
-func (s *Server) claim(tx storeTx, d *doc) (parcel, bool, error) {
+// claim takes a delivery that is due; it is not live when its endpoint is gone.
+func (s *Server) claim(tx *work, d *doc) (parcel, bool, error) {
 	o, err := d.object()
 	if err != nil {
 		return parcel{}, false, err
-	}
-	// Wall time: retries go on while a test's clock stands still.
-	if number(o["next"]) > time.Now().UnixMilli() && number(o["attempts"]) > 0 {
-		return parcel{}, false, nil
 	}
 	endpoint, err := tx.get(text(o["endpoint"]))
 	if err != nil {
@@ -146,6 +149,7 @@ func (s *Server) claim(tx storeTx, d *doc) (parcel, bool, error) {
 		return parcel{}, false, err
 	}
 	if endpoint == nil || endpoint.Kind != "webhook_endpoint" || event == nil {
+		o["_due"] = 0
 		return parcel{}, false, tx.put(d.ID, deliveryDead, o)
 	}
 	to, err := endpoint.object()
@@ -156,12 +160,17 @@ func (s *Server) claim(tx storeTx, d *doc) (parcel, bool, error) {
 	if err != nil {
 		return parcel{}, false, err
 	}
-	body, err := json.MarshalIndent(ev, "", "  ")
+	body, err := json.MarshalIndent(public(ev), "", "  ")
 	if err != nil {
 		return parcel{}, false, fmt.Errorf("stripetest: encode event %s: %w", event.ID, err)
 	}
-	o["attempts"], o["next"] = number(o["attempts"])+1, time.Now().Add(deliveryLease).UnixMilli()
-	return parcel{id: d.ID, url: text(to["url"]), secret: text(to["_secret"]), event: body, delivery: o}, true, tx.put(d.ID, deliveryOpen, o)
+	lease := time.Now().Add(deliveryLease).UnixMilli()
+	o["attempts"], o["next"], o["_due"] = number(o["attempts"])+1, lease, lease
+	secrets := []string{text(to["_secret"])}
+	if old := text(to["_old_secret"]); old != "" && tx.unix() < number(to["_old_until"]) {
+		secrets = append(secrets, old)
+	}
+	return parcel{id: d.ID, url: text(to["url"]), secrets: secrets, event: body, delivery: o}, true, tx.put(d.ID, deliveryOpen, o)
 }
 
 // send posts the event as Stripe does; 0 when there was no answer.
@@ -173,7 +182,11 @@ func (s *Server) send(ctx context.Context, p parcel) int {
 	}
 	r.Header.Set("Content-Type", "application/json; charset=utf-8")
 	r.Header.Set("User-Agent", "Stripe/1.0 (+https://stripe.com/docs/webhooks)")
-	r.Header.Set("Stripe-Signature", fmt.Sprintf("t=%d,v1=%s", at.Unix(), hex.EncodeToString(webhook.ComputeSignature(at, p.event, p.secret))))
+	signature := []string{"t=" + itoa(at.Unix())}
+	for _, secret := range p.secrets {
+		signature = append(signature, "v1="+hex.EncodeToString(webhook.ComputeSignature(at, p.event, secret)))
+	}
+	r.Header.Set("Stripe-Signature", strings.Join(signature, ","))
 	res, err := s.http.Do(r)
 	if err != nil {
 		s.cfg.Logger.WarnContext(ctx, "stripe double: webhook not delivered", slog.String("url", p.url), slog.Any("error", err))
@@ -183,24 +196,30 @@ func (s *Server) send(ctx context.Context, p parcel) int {
 	return res.StatusCode
 }
 
-func (s *Server) note(tx storeTx, p parcel, status int) error {
+func (s *Server) note(tx *work, p parcel, status int) error {
 	p.delivery["status"] = status
 	attempts := number(p.delivery["attempts"])
 	switch {
 	case status >= 200 && status < 300:
+		p.delivery["_due"] = 0
+		if p.delivery["extra"] == true {
+			return tx.put(p.id, deliveryDone, p.delivery)
+		}
 		event, err := load(tx, "event", text(p.delivery["event"]), "event")
 		if err != nil {
 			return err
 		}
-		event["pending_webhooks"] = max(0, number(event["pending_webhooks"])-1)
+		left := max(0, number(event["pending_webhooks"])-1)
+		event["pending_webhooks"], event["_undelivered"] = left, left > 0
 		if err := tx.put(text(event["id"]), "event", event); err != nil {
 			return err
 		}
 		return tx.put(p.id, deliveryDone, p.delivery)
 	case attempts >= deliveryAttempts:
+		p.delivery["_due"] = 0
 		return tx.put(p.id, deliveryDead, p.delivery)
 	}
-	pause := min(lastRetry, firstRetry<<min(attempts-1, 10))
-	p.delivery["next"] = time.Now().Add(pause).UnixMilli()
+	next := time.Now().Add(min(lastRetry, firstRetry<<min(attempts-1, 10))).UnixMilli()
+	p.delivery["next"], p.delivery["_due"] = next, next
 	return tx.put(p.id, deliveryOpen, p.delivery)
 }

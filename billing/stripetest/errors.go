@@ -14,6 +14,13 @@ type apiError struct {
 	Param   string `json:"param,omitempty"`
 	// DeclineCode is set on card errors.
 	DeclineCode string `json:"decline_code,omitempty"`
+	// Charge and the rest are what the error is about.
+	Charge        string `json:"charge,omitempty"`
+	PaymentIntent any    `json:"payment_intent,omitempty"`
+	SetupIntent   any    `json:"setup_intent,omitempty"`
+	PaymentMethod any    `json:"payment_method,omitempty"`
+	// kept says that what happened until the error stays: an attempt to pay that was declined.
+	kept bool
 }
 
 func (e *apiError) Error() string { return e.Type + " " + e.Code + ": " + e.Message }
@@ -40,13 +47,27 @@ func unsupported(param, what string) *apiError {
 		Message: "The Stripe double does not simulate " + what + "."}
 }
 
+// noSuch is a 404 about the path's id, and a 400 about any other parameter, as Stripe's is.
 func noSuch(kind, id, param string) *apiError {
-	return &apiError{status: http.StatusNotFound, Type: invalidRequest, Code: "resource_missing", Param: param,
+	status := http.StatusBadRequest
+	if param == "id" {
+		status = http.StatusNotFound
+	}
+	return &apiError{status: status, Type: invalidRequest, Code: "resource_missing", Param: param,
 		Message: fmt.Sprintf("No such %s: '%s'", kind, id)}
+}
+
+func coded(code, param, format string, args ...any) *apiError {
+	return &apiError{status: http.StatusBadRequest, Type: invalidRequest, Code: code, Param: param, Message: fmt.Sprintf(format, args...)}
 }
 
 func wrongState(format string, args ...any) *apiError {
 	return &apiError{status: http.StatusBadRequest, Type: invalidRequest, Code: "resource_state_invalid", Message: fmt.Sprintf(format, args...)}
+}
+
+func inUse() *apiError {
+	return &apiError{status: http.StatusConflict, Type: "idempotency_error", Code: "idempotency_key_in_use",
+		Message: "There is currently another in-progress request using this Idempotent Key (that probably means you submitted twice, and the other request is still going through)."}
 }
 
 func unauthorized() *apiError {

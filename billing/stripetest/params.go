@@ -1,6 +1,7 @@
 package stripetest
 
 import (
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -58,16 +59,92 @@ func (p *params) oneOf(name string, choices ...string) (string, error) {
 	return v, nil
 }
 
+// active is the boolean parameter of that name.
+func (p *params) active(fallback bool) (bool, error) { return p.boolean("active", fallback) }
+
 func (p *params) boolean(name string, fallback bool) (bool, error) {
-	switch p.str(name) {
+	switch v := p.str(name); v {
 	case "":
 		return fallback, nil
-	case "true":
-		return true, nil
-	case "false":
-		return false, nil
+	case "true", "false":
+		return v == "true", nil
+	default:
+		return false, invalid(p.key(name), "Invalid boolean: %s", v)
 	}
-	return false, invalid(p.key(name), "Invalid boolean: %s", p.values.Get(p.key(name)))
+}
+
+// between is an integer within bounds.
+func (p *params) between(name string, fallback, least, most int64) (int64, error) {
+	n, err := p.integer(name, fallback)
+	if err != nil {
+		return 0, err
+	}
+	if p.has(name) && (n < least || n > most) {
+		return 0, coded("parameter_invalid_integer", p.key(name), "Invalid %s: must be between %d and %d", p.key(name), least, most)
+	}
+	return n, nil
+}
+
+// timestamp is a time in seconds.
+func (p *params) timestamp(name string, fallback int64) (int64, error) {
+	return p.between(name, fallback, 1, maxTimestamp)
+}
+
+// maxTimestamp is the end of the year 9999.
+const maxTimestamp = 253402300799
+
+func (p *params) decimal(name string) (float64, error) {
+	v := p.str(name)
+	if v == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseFloat(v, 64)
+	if err != nil {
+		return 0, invalid(p.key(name), "Invalid decimal: %s", v)
+	}
+	return n, nil
+}
+
+// window is a range of times; the zero window holds all.
+type window struct{ from, to int64 }
+
+func (w window) holds(at int64) bool { return at >= w.from && (w.to == 0 || at <= w.to) }
+
+// window reads a range filter: name itself, or name[gt], [gte], [lt] and [lte].
+func (p *params) window(name string) (w window, err error) {
+	if at, err := p.timestamp(name, 0); at != 0 || err != nil {
+		return window{at, at}, err
+	}
+	bounds := p.sub(name)
+	if bounds == nil {
+		return w, nil
+	}
+	for _, bound := range []string{"gt", "gte", "lt", "lte"} {
+		at, err := bounds.integer(bound, 0)
+		if err != nil {
+			return w, err
+		}
+		switch {
+		case !bounds.has(bound):
+		case bound == "gt":
+			w.from = max(w.from, at+1)
+		case bound == "gte":
+			w.from = max(w.from, at)
+		case bound == "lt":
+			w.to = least(w.to, at-1)
+		case bound == "lte":
+			w.to = least(w.to, at)
+		}
+	}
+	return w, nil
+}
+
+// least is the smaller end of a window, of which 0 is none.
+func least(a, b int64) int64 {
+	if a == 0 {
+		return b
+	}
+	return min(a, b)
 }
 
 func (p *params) integer(name string, fallback int64) (int64, error) {
@@ -147,9 +224,7 @@ func (p *params) finish() error {
 func (p *params) metadata(old any) map[string]any {
 	merged := map[string]any{}
 	if o, ok := old.(map[string]any); ok {
-		for k, v := range o {
-			merged[k] = v
-		}
+		maps.Copy(merged, o)
 	}
 	for k, v := range p.table("metadata") {
 		if v == "" {

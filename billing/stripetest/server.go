@@ -1,14 +1,18 @@
 // Package stripetest is a double of Stripe for offline development and for tests: an HTTP server with state that the
-// real stripe-go client talks to, with a hosted checkout page and signed webhooks.
+// real stripe-go client talks to, with hosted pages and signed webhooks.
 //
-// It simulates customers, products, prices, checkout sessions in payment mode, payment intents, charges, events and
-// webhook endpoints, as API version 2023-10-16 has them, and is as strict as Stripe about parameters, ids, states and
-// idempotency keys. What it does not simulate it refuses by name. No money moves and no card is real.
+// It simulates customers, payment methods, products, prices, coupons, promotion codes, checkout sessions, payment and setup
+// intents, charges, refunds, disputes, subscriptions with trials, prorations, pending updates and schedules, invoices and
+// their retries, test clocks, the billing portal, events and webhook endpoints, as API version 2023-10-16 has them, and is
+// as strict as Stripe about parameters, ids, states and idempotency keys. What it does not simulate it refuses by name:
+// taxes, tiers, metered prices, balance transactions. Failures of Stripe and of the network are made on demand; see
+// [Server.Inject]. No money moves and no card is real.
 package stripetest
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -21,8 +25,8 @@ import (
 
 // Defaults of [Config].
 const (
-	DefaultSecretKey     = "sk_test_quickscale_double"
-	DefaultWebhookSecret = "whsec_quickscale_double"
+	DefaultSecretKey     = "sk_test_quickscale_double" //nolint:gosec // opens nothing but a double
+	DefaultWebhookSecret = "whsec_quickscale_double"   //nolint:gosec // opens nothing but a double
 )
 
 // Config is what [NewServer] takes.
@@ -38,14 +42,19 @@ type Config struct {
 	WebhookSecret string
 	// Store keeps the objects. Nil: in memory.
 	Store Store
-	// Clock tells the time. Nil: time.Now.
+	// Clock tells the time, to which [Server.AdvanceTo] adds. Nil: time.Now.
 	Clock func() time.Time
+	// Retries are the times between the attempts to collect an invoice of a subscription that was not paid, each counted
+	// from the attempt before. Nil: 3, 5 and 7 days. Empty: none is made.
+	Retries []time.Duration
+	// AfterRetries is what becomes of the subscription when the last one has failed. Empty: [AfterRetriesCancel].
+	AfterRetries AfterRetries
 	// Logger gets failures and deliveries that come to nothing. Nil: slog.Default.
 	Logger *slog.Logger
 }
 
-// Server is the double. It is an http.Handler for /v1/… (the API), /checkout/… (hosted pages) and / (an overview), all
-// relative to its mount point, so http.StripPrefix goes before it. Its methods are safe for concurrent use.
+// Server is the double. It is an http.Handler for /v1/… (the API), /checkout/… and the other hosted pages, and / (what it
+// holds, and what can be made to happen), all relative to its mount point, so http.StripPrefix goes before it. Its methods are safe for concurrent use.
 type Server struct {
 	cfg   Config
 	mux   *http.ServeMux
@@ -56,6 +65,7 @@ type Server struct {
 	mu     sync.Mutex
 	cancel context.CancelFunc
 	done   chan struct{}
+	slow   map[string]bool // idempotency keys whose answers are delayed
 }
 
 // NewServer checks cfg.
@@ -79,10 +89,20 @@ func NewServer(cfg Config) (*Server, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
+	if cfg.Retries == nil {
+		cfg.Retries = defaultRetries
+	}
+	switch cfg.AfterRetries {
+	case "":
+		cfg.AfterRetries = AfterRetriesCancel
+	case AfterRetriesCancel, AfterRetriesUnpaid, AfterRetriesPastDue:
+	default:
+		return nil, fmt.Errorf("stripetest: Config.AfterRetries: there is no %q", cfg.AfterRetries)
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	s := &Server{cfg: cfg, mux: http.NewServeMux(), http: &http.Client{Timeout: deliveryTimeout}, wake: make(chan struct{}, 1)}
+	s := &Server{cfg: cfg, mux: http.NewServeMux(), http: &http.Client{Timeout: deliveryTimeout}, wake: make(chan struct{}, 1), slow: map[string]bool{}}
 	var err error
 	if s.pages, err = loadPages(); err != nil {
 		return nil, err
@@ -95,44 +115,142 @@ func NewServer(cfg Config) (*Server, error) {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 func (s *Server) routes() {
+	s.catalogueRoutes()
+	s.customerRoutes()
+	s.paymentRoutes()
+	s.subscriptionRoutes()
+	s.webhookRoutes()
+	s.mux.HandleFunc("/v1/", func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, &apiError{status: http.StatusNotFound, Type: invalidRequest, Code: "unsupported_by_double",
+			Message: "The Stripe double does not simulate " + r.Method + " " + r.URL.Path + "."})
+	})
+	s.pageRoutes()
+}
+
+func (s *Server) catalogueRoutes() {
 	s.api("POST /v1/products", s.createProduct)
 	s.api("GET /v1/products", s.listProducts)
 	s.api("GET /v1/products/{id}", s.retrieve("product"))
 	s.api("POST /v1/products/{id}", s.updateProduct)
+	s.api("DELETE /v1/products/{id}", s.deleteProduct)
 	s.api("POST /v1/prices", s.createPrice)
 	s.api("GET /v1/prices", s.listPrices)
 	s.api("GET /v1/prices/{id}", s.retrieve("price"))
 	s.api("POST /v1/prices/{id}", s.updatePrice)
+	s.api("POST /v1/coupons", s.createCoupon)
+	s.api("GET /v1/coupons", s.listOf("coupon"))
+	s.api("GET /v1/coupons/{id}", s.retrieve("coupon"))
+	s.api("POST /v1/coupons/{id}", s.updateCoupon)
+	s.api("DELETE /v1/coupons/{id}", s.deleteCoupon)
+	s.api("POST /v1/promotion_codes", s.createPromotion)
+	s.api("GET /v1/promotion_codes", s.listPromotions)
+	s.api("GET /v1/promotion_codes/{id}", s.showPromotion)
+	s.api("POST /v1/promotion_codes/{id}", s.updatePromotion)
+}
+
+func (s *Server) customerRoutes() {
 	s.api("POST /v1/customers", s.createCustomer)
 	s.api("GET /v1/customers", s.listCustomers)
 	s.api("GET /v1/customers/{id}", s.retrieve("customer"))
 	s.api("POST /v1/customers/{id}", s.updateCustomer)
 	s.api("DELETE /v1/customers/{id}", s.deleteCustomer)
+	s.api("DELETE /v1/customers/{id}/discount", s.deleteDiscount)
+	s.api("GET /v1/customers/{id}/payment_methods", s.listMethods)
+	s.api("GET /v1/customers/{id}/payment_methods/{method}", s.retrieveMethodOf)
+	s.api("POST /v1/payment_methods", s.createMethod)
+	s.api("GET /v1/payment_methods", s.listMethods)
+	s.api("GET /v1/payment_methods/{id}", s.retrieve("payment_method"))
+	s.api("POST /v1/payment_methods/{id}", s.updateMethod)
+	s.api("POST /v1/payment_methods/{id}/attach", s.attachMethod)
+	s.api("POST /v1/payment_methods/{id}/detach", s.detachMethod)
+	s.api("POST /v1/setup_intents", s.createSetup)
+	s.api("GET /v1/setup_intents", s.listOf("setup_intent", "customer", "payment_method"))
+	s.api("GET /v1/setup_intents/{id}", s.retrieve("setup_intent"))
+	s.api("POST /v1/setup_intents/{id}", s.updateSetup)
+	s.api("POST /v1/setup_intents/{id}/confirm", s.confirmSetup)
+	s.api("POST /v1/setup_intents/{id}/cancel", s.cancelSetup)
+	s.api("POST /v1/billing_portal/configurations", s.createConfiguration)
+	s.api("GET /v1/billing_portal/configurations", s.listOf(portalConfiguration))
+	s.api("GET /v1/billing_portal/configurations/{id}", s.retrieve(portalConfiguration))
+	s.api("POST /v1/billing_portal/configurations/{id}", s.updateConfiguration)
+	s.api("POST /v1/billing_portal/sessions", s.createPortal)
+}
+
+func (s *Server) paymentRoutes() {
 	s.api("POST /v1/checkout/sessions", s.createSession)
-	s.api("GET /v1/checkout/sessions", s.listSessions)
+	s.api("GET /v1/checkout/sessions", s.listOf("checkout.session", "customer", "payment_intent", "subscription", "status"))
 	s.api("GET /v1/checkout/sessions/{id}", s.retrieve("checkout.session"))
 	s.api("GET /v1/checkout/sessions/{id}/line_items", s.listLineItems)
 	s.api("POST /v1/checkout/sessions/{id}/expire", s.expireSession)
+	s.api("POST /v1/payment_intents", s.createIntent)
 	s.api("GET /v1/payment_intents", s.listOf("payment_intent", "customer"))
 	s.api("GET /v1/payment_intents/{id}", s.retrieve("payment_intent"))
+	s.api("POST /v1/payment_intents/{id}", s.updateIntent)
+	s.api("POST /v1/payment_intents/{id}/confirm", s.confirmIntent)
+	s.api("POST /v1/payment_intents/{id}/cancel", s.cancelIntent)
 	s.api("GET /v1/charges", s.listOf("charge", "customer", "payment_intent"))
 	s.api("GET /v1/charges/{id}", s.retrieve("charge"))
+	s.api("POST /v1/refunds", s.createRefund)
+	s.api("GET /v1/refunds", s.listOf("refund", "charge", "payment_intent"))
+	s.api("GET /v1/refunds/{id}", s.retrieve("refund"))
+	s.api("POST /v1/refunds/{id}", s.updateRefund)
+	s.api("POST /v1/refunds/{id}/cancel", s.cancelRefund)
+	s.api("GET /v1/disputes", s.listOf("dispute", "charge", "payment_intent"))
+	s.api("GET /v1/disputes/{id}", s.retrieve("dispute"))
+	s.api("POST /v1/disputes/{id}", s.updateDispute)
+	s.api("POST /v1/disputes/{id}/close", s.concedeDispute)
+}
+
+func (s *Server) subscriptionRoutes() {
+	s.api("POST /v1/subscriptions", s.createSubscription)
+	s.api("GET /v1/subscriptions", s.listSubscriptions)
+	s.api("GET /v1/subscriptions/{id}", s.retrieve("subscription"))
+	s.api("POST /v1/subscriptions/{id}", s.updateSubscription)
+	s.api("DELETE /v1/subscriptions/{id}", s.cancelSubscription)
+	s.api("POST /v1/subscriptions/{id}/resume", s.resumeSubscription)
+	s.api("DELETE /v1/subscriptions/{id}/discount", s.deleteSubscriptionDiscount)
+	s.api("GET /v1/subscription_items", s.listItems)
+	s.api("POST /v1/subscription_items", s.createSubscriptionItem)
+	s.api("GET /v1/subscription_items/{id}", s.retrieveItem)
+	s.api("POST /v1/subscription_items/{id}", s.updateSubscriptionItem)
+	s.api("DELETE /v1/subscription_items/{id}", s.deleteSubscriptionItem)
+	s.api("POST /v1/subscription_schedules", s.createSchedule)
+	s.api("GET /v1/subscription_schedules", s.listOf(scheduleKind, "customer"))
+	s.api("GET /v1/subscription_schedules/{id}", s.retrieve(scheduleKind))
+	s.api("POST /v1/subscription_schedules/{id}", s.updateSchedule)
+	s.api("POST /v1/subscription_schedules/{id}/release", s.releaseSchedule)
+	s.api("POST /v1/subscription_schedules/{id}/cancel", s.cancelSchedule)
+	s.api("POST /v1/invoices", s.createInvoice)
+	s.api("GET /v1/invoices", s.listOf("invoice", "subscription", "customer", "status"))
+	s.api("GET /v1/invoices/upcoming", s.upcoming)
+	s.api("GET /v1/invoices/upcoming/lines", s.upcomingLines)
+	s.api("GET /v1/invoices/{id}", s.retrieve("invoice"))
+	s.api("POST /v1/invoices/{id}", s.updateInvoice)
+	s.api("DELETE /v1/invoices/{id}", s.deleteInvoice)
+	s.api("GET /v1/invoices/{id}/lines", s.listInvoiceLines)
+	s.api("POST /v1/invoices/{id}/finalize", s.finalizeInvoice)
+	s.api("POST /v1/invoices/{id}/pay", s.payInvoice)
+	s.api("POST /v1/invoices/{id}/void", s.voidInvoice)
+	s.api("POST /v1/invoices/{id}/mark_uncollectible", s.markUncollectible)
+	s.api("POST /v1/invoiceitems", s.createItem)
+	s.api("GET /v1/invoiceitems", s.listOf("invoiceitem", "customer", "invoice"))
+	s.api("GET /v1/invoiceitems/{id}", s.retrieve("invoiceitem"))
+	s.api("DELETE /v1/invoiceitems/{id}", s.deleteItem)
+	s.api("POST /v1/test_helpers/test_clocks", s.createClock)
+	s.api("GET /v1/test_helpers/test_clocks", s.listOf(testClock))
+	s.api("GET /v1/test_helpers/test_clocks/{id}", s.retrieve(testClock))
+	s.api("POST /v1/test_helpers/test_clocks/{id}/advance", s.advanceClock)
+	s.api("DELETE /v1/test_helpers/test_clocks/{id}", s.deleteClock)
+}
+
+func (s *Server) webhookRoutes() {
 	s.api("GET /v1/events", s.listEvents)
 	s.api("GET /v1/events/{id}", s.retrieve("event"))
 	s.api("POST /v1/webhook_endpoints", s.createEndpoint)
 	s.api("GET /v1/webhook_endpoints", s.listOf("webhook_endpoint"))
 	s.api("GET /v1/webhook_endpoints/{id}", s.retrieve("webhook_endpoint"))
+	s.api("POST /v1/webhook_endpoints/{id}", s.updateEndpoint)
 	s.api("DELETE /v1/webhook_endpoints/{id}", s.deleteEndpoint)
-	s.mux.HandleFunc("/v1/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, &apiError{status: http.StatusNotFound, Type: invalidRequest, Code: "unsupported_by_double",
-			Message: "The Stripe double does not simulate " + r.Method + " " + r.URL.Path + "."})
-	})
-	s.mux.HandleFunc("GET /checkout/{id}", s.showCheckout)
-	s.mux.HandleFunc("POST /checkout/{id}", s.payCheckout)
-	s.mux.HandleFunc("GET /receipts/{id}", s.showReceipt)
-	s.mux.HandleFunc("GET /static/style.css", s.pages.style)
-	s.mux.HandleFunc("GET /{$}", s.showIndex)
-	s.mux.HandleFunc("POST /delayed/{id}", s.settleDelayedPage)
 }
 
 // Client is a stripe-go client that calls the double directly, without a network, so it works before anything
@@ -150,18 +268,4 @@ func NewClient(baseURL, key string, httpClient *http.Client) *client.API {
 		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull},
 	})
 	return client.New(key, &stripe.Backends{API: backend, Connect: backend, Uploads: backend})
-}
-
-func (s *Server) now() time.Time { return s.cfg.Clock().UTC() }
-
-// do runs a request's work alone and wakes the deliveries afterwards.
-func (s *Server) do(ctx context.Context, fn func(tx storeTx) error) error {
-	if err := s.cfg.Store.do(ctx, fn); err != nil {
-		return err
-	}
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-	return nil
 }

@@ -4,9 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
-	"sync"
 )
 
 // Store keeps the double's objects. [NewMemoryStore] and [NewSQLStore] make the two there are.
@@ -21,19 +18,90 @@ type storeTx interface {
 	get(id string) (*doc, error)
 	// put adds an object or replaces the one of the same id, which keeps its place in the order.
 	put(id, kind string, body object) error
-	// list returns the objects of a kind in the order of creation.
-	list(kind string) ([]*doc, error)
+	// find returns objects of a kind, newest first unless the query says otherwise.
+	find(q query) ([]*doc, error)
+	// due returns what is due in a queue at a time in milliseconds, what is due longest first.
+	due(queue string, until int64, limit int) ([]*doc, error)
 }
 
-// object is what the API answers with, as JSON has it. Fields that begin with an underscore are the double's own.
+// query chooses objects of one kind.
+type query struct {
+	kind string
+	// field, which must be one of the indexed, and its value; no field means all of the kind.
+	field, value string
+	// after and before bound seq, both excluded; 0 does not.
+	after, before int64
+	oldestFirst   bool
+	limit         int // 0: no limit
+}
+
+// indexed are the fields that objects of a kind can be found by without reading all of them.
+var indexed = map[string][]string{
+	"charge":                {"customer", "payment_intent", "invoice"},
+	"checkout.session":      {"customer", "payment_intent", "subscription", "status"},
+	"customer":              {"email", "test_clock"},
+	"dispute":               {"charge", "payment_intent"},
+	"event":                 {"type", "_undelivered"},
+	"invoice":               {"customer", "subscription", "status"},
+	"invoiceitem":           {"customer", "invoice", "_pending"},
+	"payment_intent":        {"customer"},
+	"payment_method":        {"customer"},
+	"price":                 {"product", "lookup_key", "active"},
+	"promotion_code":        {"code", "coupon"},
+	"refund":                {"charge", "payment_intent"},
+	"setup_intent":          {"customer"},
+	"subscription":          {"customer", "status", "test_clock", "_item_ids"},
+	"subscription_schedule": {"customer", "subscription"},
+}
+
+// terms are what an object is found by in the index.
+func terms(kind string, body object) []string {
+	var out []string
+	for _, field := range indexed[kind] {
+		switch v := body[field].(type) {
+		case string:
+			if v != "" {
+				out = append(out, term(kind, field, v))
+			}
+		case bool:
+			if v {
+				out = append(out, term(kind, field, "true"))
+			}
+		case []any:
+			for _, one := range v {
+				out = append(out, term(kind, field, text(one)))
+			}
+		}
+	}
+	return out
+}
+
+func term(kind, field, value string) string { return kind + "." + field + "=" + value }
+
+// object is what the API answers with, as JSON has it. Fields that begin with an underscore are the double's own: _queue
+// and _due say when the object wants to be looked at, and by whom; see [storeTx].
 type object map[string]any
 
-// doc is a stored object.
+// doc is a stored object. It is never changed, but replaced.
 type doc struct {
-	ID   string `db:"id"`
-	Kind string `db:"kind"`
-	Seq  int64  `db:"seq"`
+	ID    string `db:"id"`
+	Kind  string `db:"kind"`
+	Seq   int64  `db:"seq"`
+	Queue string `db:"queue"`
+	// Due is when the object wants to be looked at, in milliseconds; 0: never.
+	Due  int64  `db:"due"`
 	Body string `db:"body"`
+
+	terms []string
+}
+
+func newDoc(id, kind string, body object) (*doc, error) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return nil, fmt.Errorf("stripetest: write %s: %w", id, err)
+	}
+	queue, _ := body["_queue"].(string)
+	return &doc{ID: id, Kind: kind, Queue: queue, Due: number(body["_due"]), Body: string(text), terms: terms(kind, body)}, nil
 }
 
 func (d *doc) object() (object, error) {
@@ -42,56 +110,4 @@ func (d *doc) object() (object, error) {
 		return nil, fmt.Errorf("stripetest: read %s: %w", d.ID, err)
 	}
 	return o, nil
-}
-
-// memoryStore is for tests and for processes that may forget.
-type memoryStore struct {
-	mu   sync.Mutex
-	docs map[string]*doc
-	seq  int64
-}
-
-// NewMemoryStore makes a store that lives as long as the process.
-func NewMemoryStore() Store { return &memoryStore{docs: map[string]*doc{}} }
-
-func (m *memoryStore) do(_ context.Context, fn func(tx storeTx) error) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	before := maps.Clone(m.docs)
-	if err := fn((*memoryTx)(m)); err != nil {
-		m.docs = before
-		return err
-	}
-	return nil
-}
-
-type memoryTx memoryStore
-
-func (m *memoryTx) get(id string) (*doc, error) { return m.docs[id], nil }
-
-func (m *memoryTx) put(id, kind string, body object) error {
-	text, err := json.Marshal(body)
-	if err != nil {
-		return fmt.Errorf("stripetest: write %s: %w", id, err)
-	}
-	d := &doc{ID: id, Kind: kind, Body: string(text)}
-	if old := m.docs[id]; old != nil {
-		d.Seq = old.Seq
-	} else {
-		m.seq++
-		d.Seq = m.seq
-	}
-	m.docs[id] = d
-	return nil
-}
-
-func (m *memoryTx) list(kind string) ([]*doc, error) {
-	var docs []*doc
-	for _, d := range m.docs {
-		if d.Kind == kind {
-			docs = append(docs, d)
-		}
-	}
-	slices.SortFunc(docs, func(a, b *doc) int { return int(a.Seq - b.Seq) })
-	return docs, nil
 }

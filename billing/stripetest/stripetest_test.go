@@ -25,23 +25,6 @@ import (
 	"github.com/quickscale/quickscale/internal/dbtest"
 )
 
-func TestMain(m *testing.M) { dbtest.Main(m) }
-
-// stores runs fn on a double of each kind of store.
-func stores(t *testing.T, fn func(t *testing.T, s *stripetest.Test)) {
-	t.Helper()
-	t.Parallel()
-	t.Run("memory", func(t *testing.T) {
-		t.Parallel()
-		fn(t, stripetest.New(t))
-	})
-	dbtest.Run(t, dbtest.Of(stripetest.Migrations()), func(t *testing.T, db *database.DB) {
-		store, err := stripetest.NewSQLStore(t.Context(), db.Writer())
-		require.NoError(t, err)
-		fn(t, stripetest.New(t, func(c *stripetest.Config) { c.Store = store }))
-	})
-}
-
 func pack(t *testing.T, s *stripetest.Test) (*stripe.Product, *stripe.Price) {
 	t.Helper()
 	product, err := s.Stripe.Products.New(&stripe.ProductParams{Name: stripe.String("Pack"), Metadata: map[string]string{"credits": "100"}})
@@ -117,7 +100,7 @@ func TestCatalogue_IsMadeChangedAndListed(t *testing.T) {
 		_, err = s.Stripe.Prices.New(&stripe.PriceParams{Product: &product.ID, Currency: stripe.String("usd"), BillingScheme: stripe.String("tiered")})
 		requireError(t, err, 400, "unsupported_by_double", "tiers")
 		_, err = s.Stripe.Prices.New(&stripe.PriceParams{Product: stripe.String("prod_none"), Currency: stripe.String("usd"), UnitAmount: stripe.Int64(1)})
-		requireError(t, err, 404, "resource_missing", "product")
+		requireError(t, err, 400, "resource_missing", "product")
 		_, err = s.Stripe.Prices.New(&stripe.PriceParams{Product: &product.ID, UnitAmount: stripe.Int64(1)})
 		requireError(t, err, 400, "parameter_missing", "currency")
 		_, err = s.Stripe.Products.New(&stripe.ProductParams{Name: stripe.String("x"), TaxCode: stripe.String("txcd_1")})
@@ -127,11 +110,11 @@ func TestCatalogue_IsMadeChangedAndListed(t *testing.T) {
 
 func TestAPI_KeyAndUnknownPathsAreRefused(t *testing.T) {
 	t.Parallel()
-	s := stripetest.New(t)
+	s := double(t)
 	wrong := stripetest.NewClient(s.URL, "sk_test_wrong", http.DefaultClient)
 	_, err := wrong.Customers.New(nil)
 	requireError(t, err, 401, "api_key_invalid", "")
-	_, err = s.Stripe.Coupons.New(&stripe.CouponParams{PercentOff: stripe.Float64(10)})
+	_, err = s.Stripe.Quotes.New(&stripe.QuoteParams{})
 	requireError(t, err, 404, "unsupported_by_double", "")
 	_, err = stripetest.NewServer(stripetest.Config{BaseURL: "http://x", SecretKey: "sk_live_real"})
 	require.ErrorContains(t, err, "sk_test_")
@@ -141,13 +124,13 @@ func TestAPI_KeyAndUnknownPathsAreRefused(t *testing.T) {
 
 func TestIdempotency_SameKeySameAnswer(t *testing.T) {
 	stores(t, func(t *testing.T, s *stripetest.Test) {
-		make := func(email string) (*stripe.Customer, error) {
+		create := func(email string) (*stripe.Customer, error) {
 			p := &stripe.CustomerParams{Email: &email}
 			p.SetIdempotencyKey("key-1")
 			return s.Stripe.Customers.New(p)
 		}
 		ids := make2(t, 8, func() (string, error) {
-			c, err := make("a@example.com")
+			c, err := create("a@example.com")
 			if err != nil {
 				return "", err
 			}
@@ -156,7 +139,7 @@ func TestIdempotency_SameKeySameAnswer(t *testing.T) {
 		for _, id := range ids {
 			assert.Equal(t, ids[0], id)
 		}
-		_, err := make("b@example.com")
+		_, err := create("b@example.com")
 		var e *stripe.Error
 		require.ErrorAs(t, err, &e)
 		assert.Equal(t, stripe.ErrorTypeIdempotency, e.Type)
@@ -250,7 +233,7 @@ func TestPay_CardsDoWhatTheirNumbersSay(t *testing.T) {
 
 func TestSession_RefusesWhatStripeRefuses(t *testing.T) {
 	t.Parallel()
-	s := stripetest.New(t)
+	s := double(t)
 	product, price := pack(t, s)
 	monthly, err := s.Stripe.Prices.New(&stripe.PriceParams{Product: &product.ID, Currency: stripe.String("usd"), UnitAmount: stripe.Int64(900),
 		Recurring: &stripe.PriceRecurringParams{Interval: stripe.String("month")}})
@@ -263,15 +246,18 @@ func TestSession_RefusesWhatStripeRefuses(t *testing.T) {
 		return err
 	}
 	requireError(t, try(func(p *stripe.CheckoutSessionParams) { p.Mode = nil }), 400, "parameter_missing", "mode")
-	requireError(t, try(func(p *stripe.CheckoutSessionParams) { p.Mode = stripe.String("subscription") }), 400, "unsupported_by_double", "mode")
+	requireError(t, try(func(p *stripe.CheckoutSessionParams) { p.Mode = stripe.String("subscription") }), 400, "parameter_invalid", "line_items")
+	requireError(t, try(func(p *stripe.CheckoutSessionParams) { p.Mode = stripe.String("setup") }), 400, "parameter_invalid", "line_items")
+	requireError(t, try(func(p *stripe.CheckoutSessionParams) { p.Mode = stripe.String("gift") }), 400, "parameter_invalid", "mode")
+	requireError(t, try(func(p *stripe.CheckoutSessionParams) { p.UIMode = stripe.String("embedded") }), 400, "unsupported_by_double", "ui_mode")
 	requireError(t, try(func(p *stripe.CheckoutSessionParams) { p.SuccessURL = stripe.String("nowhere") }), 400, "url_invalid", "success_url")
 	requireError(t, try(func(p *stripe.CheckoutSessionParams) { p.LineItems = nil }), 400, "parameter_missing", "line_items")
 	requireError(t, try(func(p *stripe.CheckoutSessionParams) { p.LineItems[0].Price = &monthly.ID }), 400, "parameter_invalid", "line_items[0][price]")
-	requireError(t, try(func(p *stripe.CheckoutSessionParams) { p.LineItems[0].Price = stripe.String("price_x") }), 404, "resource_missing", "line_items[0][price]")
+	requireError(t, try(func(p *stripe.CheckoutSessionParams) { p.LineItems[0].Price = stripe.String("price_x") }), 400, "resource_missing", "line_items[0][price]")
 	requireError(t, try(func(p *stripe.CheckoutSessionParams) { p.LineItems[0].Quantity = nil }), 400, "parameter_missing", "line_items[0][quantity]")
-	requireError(t, try(func(p *stripe.CheckoutSessionParams) { p.Customer = stripe.String("cus_x") }), 404, "resource_missing", "customer")
+	requireError(t, try(func(p *stripe.CheckoutSessionParams) { p.Customer = stripe.String("cus_x") }), 400, "resource_missing", "customer")
 	requireError(t, try(func(p *stripe.CheckoutSessionParams) { p.ExpiresAt = stripe.Int64(time.Now().Add(time.Minute).Unix()) }), 400, "parameter_invalid", "expires_at")
-	requireError(t, try(func(p *stripe.CheckoutSessionParams) { p.AllowPromotionCodes = stripe.Bool(true) }), 400, "parameter_unknown", "allow_promotion_codes")
+	requireError(t, try(func(p *stripe.CheckoutSessionParams) { p.AddExtra("gift", "1") }), 400, "parameter_unknown", "gift")
 	_, err = s.Stripe.Prices.Update(price.ID, &stripe.PriceParams{Active: stripe.Bool(false)})
 	require.NoError(t, err)
 	requireError(t, try(func(*stripe.CheckoutSessionParams) {}), 400, "price_inactive", "line_items[0][price]")
@@ -283,7 +269,7 @@ func TestSession_ExpiresByRequestAndByTime(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	now := time.Now()
-	s := stripetest.New(t, func(c *stripetest.Config) {
+	s := double(t, func(c *stripetest.Config) {
 		c.Clock = func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
 	})
 	_, price := pack(t, s)
@@ -353,7 +339,7 @@ func (e *endpoint) waitFor(t *testing.T, kind string) stripe.Event {
 func TestDelivery_IsSignedAndRetriedUntilItIsTaken(t *testing.T) {
 	t.Parallel()
 	e := newEndpoint(t, "whsec_mine", 2)
-	s := stripetest.New(t, func(c *stripetest.Config) { c.WebhookURL, c.WebhookSecret = e.URL, "whsec_mine" })
+	s := double(t, func(c *stripetest.Config) { c.WebhookURL, c.WebhookSecret = e.URL, "whsec_mine" })
 	product, price := pack(t, s)
 	assert.Contains(t, string(e.waitFor(t, "product.created").Data.Raw), product.ID)
 	e.waitFor(t, "price.created")
@@ -374,7 +360,7 @@ func TestDelivery_IsSignedAndRetriedUntilItIsTaken(t *testing.T) {
 
 func TestDelivery_EndpointsOfTheAPIGetTheTypesTheyWant(t *testing.T) {
 	t.Parallel()
-	s := stripetest.New(t)
+	s := double(t)
 	made, err := s.Stripe.WebhookEndpoints.New(&stripe.WebhookEndpointParams{URL: stripe.String("http://127.0.0.1:1/"), EnabledEvents: []*string{stripe.String("price.created")}})
 	require.NoError(t, err)
 	require.True(t, strings.HasPrefix(made.Secret, "whsec_"))
@@ -398,7 +384,7 @@ func TestDelivery_EndpointsOfTheAPIGetTheTypesTheyWant(t *testing.T) {
 func TestSQLStore_OutlivesTheServer(t *testing.T) {
 	t.Parallel()
 	dbtest.Run(t, dbtest.Of(stripetest.Migrations()), func(t *testing.T, db *database.DB) {
-		store, err := stripetest.NewSQLStore(t.Context(), db.Writer())
+		store, err := stripetest.NewSQLStore(db.Writer())
 		require.NoError(t, err)
 		e := newEndpoint(t, "whsec_x", 0)
 		cfg := stripetest.Config{BaseURL: "http://127.0.0.1:9/dev/stripe", Store: store, WebhookURL: e.URL, WebhookSecret: "whsec_x", Logger: slog.New(slog.DiscardHandler)}
@@ -422,7 +408,7 @@ func TestSQLStore_OutlivesTheServer(t *testing.T) {
 
 func TestHostedPage_PaysDeclinesAndExplains(t *testing.T) {
 	t.Parallel()
-	s := stripetest.New(t)
+	s := double(t)
 	_, price := pack(t, s)
 	o := session(t, s, price, nil)
 	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}

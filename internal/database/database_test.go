@@ -298,6 +298,20 @@ func TestTime_RoundTripsAndSortsOnBothDatabases(t *testing.T) {
 	})
 }
 
+func TestTime_YearsThatWouldNotBeReadBackAreRefused(t *testing.T) {
+	t.Parallel()
+	for at, ok := range map[time.Time]bool{
+		time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC):                               true,
+		time.Date(9999, 12, 31, 23, 59, 59, 999_999_999, time.UTC):             true,
+		time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC):                           false,
+		time.Date(9999, 12, 31, 23, 0, 0, 0, time.FixedZone("west", -2*60*60)): false,
+		time.Date(0, 12, 31, 0, 0, 0, 0, time.UTC):                             false,
+	} {
+		_, err := database.At(at).Value()
+		assert.Equal(t, ok, err == nil, "%s: %v", at, err)
+	}
+}
+
 func max64(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a

@@ -37,8 +37,15 @@ func (t *Time) Std() *time.Time {
 // Canonical is t as the database keeps it: UTC, whole microseconds, no monotonic reading.
 func Canonical(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
-// Value implements driver.Valuer.
-func (t Time) Value() (driver.Value, error) { return Canonical(t.Time).Format(timeLayout), nil }
+// Value implements driver.Valuer. Years that do not have four digits are refused: they would neither sort as text nor
+// be read back.
+func (t Time) Value() (driver.Value, error) {
+	at := Canonical(t.Time)
+	if at.Year() < 1 || at.Year() > 9999 {
+		return nil, fmt.Errorf("database: the year %d cannot be stored", at.Year())
+	}
+	return at.Format(timeLayout), nil
+}
 
 // Scan implements sql.Scanner. NULL is an error; a column that may be NULL is scanned into *Time.
 func (t *Time) Scan(src any) error {

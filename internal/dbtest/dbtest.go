@@ -46,12 +46,16 @@ func Of(sets ...database.Migrations) Schema {
 // its TestMain:
 //
 //	func TestMain(m *testing.M) { dbtest.Main(m) }
-func Main(m *testing.M) {
+//
+// What the package itself has to clean up comes after it.
+func Main(m *testing.M, after ...func() error) {
 	mainRan = true
 	code := m.Run()
-	if err := cleanup(); err != nil {
-		fmt.Fprintln(os.Stderr, "dbtest: clean up:", err)
-		code = max(code, 1)
+	for _, fn := range append(after, cleanup) {
+		if err := fn(); err != nil {
+			fmt.Fprintln(os.Stderr, "dbtest: clean up:", err)
+			code = max(code, 1)
+		}
 	}
 	os.Exit(code)
 }

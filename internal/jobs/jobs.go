@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -29,8 +30,8 @@ const (
 	// sqliteMaxWorkers is lower since SQLite writes one transaction at a time.
 	sqliteMaxWorkers = 4
 	fetchCooldown    = 50 * time.Millisecond
-	// maxRuntime bounds one run of a job that sets no timeout of its own.
-	maxRuntime = time.Minute
+	// DefaultMaxRuntime bounds one run of a job that sets no timeout of its own.
+	DefaultMaxRuntime = time.Minute
 )
 
 // Config is what [New] takes.
@@ -43,6 +44,9 @@ type Config struct {
 	MaxWorkers int
 	// PollInterval is how often an idle process looks for jobs, and so the longest a job that is due waits. 0: 200 ms.
 	PollInterval time.Duration
+	// MaxRuntime bounds one run of a job whose worker sets no timeout of its own. Half of it later a job whose process
+	// died is taken up by another one. 0: a minute.
+	MaxRuntime time.Duration
 }
 
 // Engine is a River client with its workers. Its methods are safe for concurrent use; workers are added before Start.
@@ -51,8 +55,12 @@ type Engine struct {
 	driver  riverdriver.Driver[*sql.Tx]
 	client  *river.Client[*sql.Tx]
 	workers *river.Workers
+	tasks   *tasks
 	logger  *slog.Logger
+
+	mu      sync.Mutex // keeps a Stop from overtaking the Start that it follows
 	started bool
+	end     context.CancelFunc
 }
 
 // New makes an engine that can insert; it works no job before Start.
@@ -65,6 +73,9 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if cfg.PollInterval == 0 {
 		cfg.PollInterval = DefaultPollInterval
+	}
+	if cfg.MaxRuntime == 0 {
+		cfg.MaxRuntime = DefaultMaxRuntime
 	}
 	e := &Engine{db: cfg.DB, workers: river.NewWorkers(), logger: cfg.Logger}
 	if cfg.DB.Dialect() == database.SQLite {
@@ -80,13 +91,14 @@ func New(cfg Config) (*Engine, error) {
 	}
 	var err error
 	e.client, err = river.NewClient(e.driver, &river.Config{
-		Logger:            slog.New(atLeast{slog.LevelWarn, cfg.Logger.Handler()}),
-		Workers:           e.workers,
-		Queues:            map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: cfg.MaxWorkers}},
-		FetchCooldown:     min(fetchCooldown, cfg.PollInterval),
-		FetchPollInterval: cfg.PollInterval,
-		JobTimeout:        maxRuntime,
-		PollOnly:          true, // LISTEN needs a driver of its own, and not every PostgreSQL-like database has it
+		Logger:               slog.New(atLeast{slog.LevelWarn, cfg.Logger.Handler()}),
+		Workers:              e.workers,
+		Queues:               map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: cfg.MaxWorkers}},
+		FetchCooldown:        min(fetchCooldown, cfg.PollInterval),
+		FetchPollInterval:    cfg.PollInterval,
+		JobTimeout:           cfg.MaxRuntime,
+		RescueStuckJobsAfter: cfg.MaxRuntime * 3 / 2,
+		PollOnly:             true, // LISTEN needs a driver of its own, and not every PostgreSQL-like database has it
 	})
 	if err != nil {
 		return nil, fmt.Errorf("jobs: %w", err)
@@ -135,21 +147,51 @@ func (e *Engine) migrator() (*rivermigrate.Migrator[*sql.Tx], error) {
 	return m, nil
 }
 
-// Start works jobs until Stop. ctx ends nothing but the start itself.
+// Start works jobs until Stop. ctx ends nothing but the start itself. Starting an engine that runs does nothing.
 func (e *Engine) Start(ctx context.Context) error {
-	if err := e.client.Start(context.WithoutCancel(ctx)); err != nil {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.started {
+		return nil
+	}
+	// River lives as long as its context does, so that ends with ctx while the start lasts only.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	release := context.AfterFunc(ctx, end)
+	err := e.client.Start(life)
+	if !release() {
+		end()
+		<-e.client.Stopped()
+		return fmt.Errorf("jobs: start: %w", errors.Join(ctx.Err(), err))
+	}
+	if err != nil {
+		end()
 		return fmt.Errorf("jobs: start: %w", err)
 	}
-	e.started = true
+	e.started, e.end = true, end
 	return nil
 }
 
 // Stop takes no new jobs and waits for those that run; when ctx ends first they are cancelled, and River runs them
-// again later. Stopping an engine that was not started does nothing.
+// again later. Stopping an engine that does not run does nothing.
 func (e *Engine) Stop(ctx context.Context) error {
-	if !e.started {
+	e.mu.Lock()
+	started := e.started
+	e.mu.Unlock()
+	if !started {
 		return nil
 	}
+	// Not under the lock: a second Stop with less patience cuts the first one short.
+	if err := e.stop(ctx); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.started = false
+	e.end()
+	return nil
+}
+
+func (e *Engine) stop(ctx context.Context) error {
 	err := e.client.Stop(ctx)
 	if err == nil {
 		return nil

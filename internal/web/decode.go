@@ -27,7 +27,7 @@ var (
 // Decode reads a form or a JSON object, told apart by the Content-Type, into the struct that dst points to. Its
 // fields are named by their json tags and are strings, booleans or integers. A form's other fields are ignored, as
 // browsers and buttons add some; a JSON object's are refused. Text is trimmed of white space around it except in
-// fields tagged `trim:"no"`, such as passwords.
+// fields tagged `trim:"no"`, such as passwords. Text that is not valid UTF-8, or holds NUL, is refused.
 func Decode(w http.ResponseWriter, r *http.Request, dst any) error {
 	r.Body = http.MaxBytesReader(w, r.Body, MaxForm)
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
@@ -47,8 +47,7 @@ func Decode(w http.ResponseWriter, r *http.Request, dst any) error {
 	if err != nil {
 		return decodeError(err)
 	}
-	trim(reflect.ValueOf(dst).Elem())
-	return nil
+	return clean(reflect.ValueOf(dst).Elem())
 }
 
 func decodeJSON(body io.Reader, dst any) error {
@@ -137,10 +136,23 @@ func setField(v reflect.Value, text string) string {
 	return ""
 }
 
-func trim(v reflect.Value) {
+// clean trims the texts, and refuses what a database could not keep.
+func clean(v reflect.Value) error {
+	wrong := map[string]string{}
 	for f := range v.Type().Fields() {
-		if field := v.FieldByIndex(f.Index); field.Kind() == reflect.String && f.Tag.Get("trim") != "no" {
+		field := v.FieldByIndex(f.Index)
+		if field.Kind() != reflect.String {
+			continue
+		}
+		if !isText(field.String()) {
+			wrong[fieldName(f)] = "This holds characters that are no text."
+		}
+		if f.Tag.Get("trim") != "no" {
 			field.SetString(strings.TrimSpace(field.String()))
 		}
 	}
+	if len(wrong) > 0 {
+		return problem.Invalid(wrong)
+	}
+	return nil
 }

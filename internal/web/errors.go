@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/quickscale/quickscale/internal/problem"
 )
@@ -26,6 +27,8 @@ var statuses = map[string]int{
 	"unsupported_media_type":    http.StatusUnsupportedMediaType,
 	"timeout":                   http.StatusGatewayTimeout,
 	"execution_failed":          http.StatusBadGateway,
+	"invalid_credentials":       http.StatusUnauthorized,
+	"account_disabled":          http.StatusForbidden,
 }
 
 // Status is the HTTP status of a machine code.
@@ -113,4 +116,27 @@ func (s *Site) internal(w http.ResponseWriter, r *http.Request, err error) {
 // NotFound answers 404 as a page or JSON.
 func (s *Site) NotFound(w http.ResponseWriter, r *http.Request) {
 	s.Fail(w, r, problem.New(problem.CodeNotFound, "There is nothing at this address. Check it, or start again from the home page."))
+}
+
+var errMethod = problem.New("method_not_allowed",
+	"This address takes requests of another kind, which the Allow header names. Go back to the page that led here and try again from there.")
+
+// Missing answers for what mux, whose patterns begin with a method, has no route for: 405 with the methods that the
+// address does take (RFC 9110, 15.5.6), else as [Site.NotFound]. It is registered in mux itself, for a whole prefix.
+func (s *Site) Missing(mux *http.ServeMux) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var allowed []string
+		other := r.Clone(r.Context())
+		for _, other.Method = range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+			if _, pattern := mux.Handler(other); strings.Contains(pattern, " ") {
+				allowed = append(allowed, other.Method)
+			}
+		}
+		if len(allowed) == 0 {
+			s.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		s.Fail(w, r, errMethod)
+	}
 }

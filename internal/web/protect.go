@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/quickscale/quickscale/internal/problem"
 )
@@ -23,12 +25,16 @@ func RequestID(ctx context.Context) string {
 }
 
 // Protect wraps the handler of a package: security headers, refusal of state changes that another site asks for
-// (net/http's CrossOriginProtection), recovery from panics, and a request id. Wrapping twice does the work once. It
+// (net/http's CrossOriginProtection) and of addresses that are no text, recovery from panics, and a request id. Wrapping twice does the work once. It
 // must not wrap webhooks, which other sites are meant to call.
 func (s *Site) Protect(next http.Handler) http.Handler {
 	csrf := http.NewCrossOriginProtection()
 	policy := s.policy()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.alone && strings.HasPrefix(r.URL.Path, s.cfg.AssetPath) {
+			s.assets.ServeHTTP(w, r)
+			return
+		}
 		if RequestID(r.Context()) != "" {
 			next.ServeHTTP(w, r)
 			return
@@ -50,8 +56,26 @@ func (s *Site) Protect(next http.Handler) http.Handler {
 			s.Fail(w, r, errCrossSite)
 			return
 		}
+		if !isText(r.URL.Path) || !isTextQuery(r.URL.RawQuery) {
+			s.Fail(w, r, ErrMalformed)
+			return
+		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// isText tells that s can be kept in a database: valid UTF-8 without NUL, which PostgreSQL's text does not hold.
+func isText(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }
+
+// isTextQuery is isText for a query as it stands in an address. What does not parse reads as absent.
+func isTextQuery(raw string) bool {
+	values, _ := url.ParseQuery(raw)
+	for name, list := range values {
+		if !isText(name) || !isText(strings.Join(list, "")) {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *Site) policy() string {

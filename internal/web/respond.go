@@ -22,6 +22,16 @@ func WantsJSON(r *http.Request) bool {
 	return wants
 }
 
+// JSONOnly makes next see requests that want JSON, so that every answer of an API is, errors too, whatever the request
+// accepts.
+func JSONOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = r.Clone(r.Context())
+		r.Header.Set("Accept", "application/json")
+		next.ServeHTTP(w, r)
+	})
+}
+
 // isHTMX tells that HTMX made the request.
 func isHTMX(r *http.Request) bool { return r.Header.Get("HX-Request") == "true" }
 

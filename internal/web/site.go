@@ -72,6 +72,7 @@ type Site struct {
 	assets *assets
 	base   *template.Template
 	errors *Views
+	alone  bool // serves its own assets
 }
 
 // New checks cfg, parses the layout and its components, and hashes the assets.
@@ -108,6 +109,18 @@ func New(cfg Config) (*Site, error) {
 	}
 	s.errors, err = s.views("web", builtin, "templates/error.html")
 	return s, err
+}
+
+// Alone makes a site with the built-in look for a package that the host mounts at path by itself, without the root
+// package. What [Site.Protect] wraps then serves the assets too, below the path.
+func Alone(path string, cfg Config) (*Site, error) {
+	cfg.AssetPath = path + DefaultAssetPath
+	s, err := New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s.alone = true
+	return s, nil
 }
 
 // parse adds a template file to t, or the host's file of the same path below area in its place.

@@ -107,6 +107,23 @@ func TestLayout_HasNoInlineCodeAndAllItsAssets(t *testing.T) {
 	assert.Equal(t, http.StatusNotFound, get(site.Assets(), "/static/CHECKSUMS").StatusCode)
 }
 
+func TestAlone_ServesItsAssetsBelowItsPath(t *testing.T) {
+	t.Parallel()
+	alone, err := web.Alone("/shop", web.Config{})
+	require.NoError(t, err)
+	h := alone.Protect(http.HandlerFunc(alone.NotFound))
+	body := text(t, get(h, "/shop/nowhere"))
+	links := regexp.MustCompile(`(?:src|href)="(/[^"]+\.(?:css|js|svg))"`).FindAllStringSubmatch(body, -1)
+	require.GreaterOrEqual(t, len(links), 6)
+	for _, link := range links {
+		assert.Equal(t, http.StatusOK, get(h, link[1]).StatusCode, link[1])
+	}
+	shared := newSite(t, web.Config{})
+	sheet := strings.TrimPrefix(regexp.MustCompile(`/shop/static/app/app-[^"]+`).FindString(body), "/shop")
+	assert.Equal(t, http.StatusOK, get(shared.Assets(), sheet).StatusCode)
+	assert.Equal(t, http.StatusNotFound, get(shared.Protect(http.HandlerFunc(shared.NotFound)), sheet).StatusCode, "the root package serves those of its site")
+}
+
 func TestAssets_AreWhatTheirMakersPublished(t *testing.T) {
 	t.Parallel()
 	file, err := os.Open("assets/CHECKSUMS")
@@ -184,6 +201,35 @@ func TestFail_TellsWhatIsMeantToBeToldAndLogsTheRest(t *testing.T) {
 	}
 }
 
+func TestMissing_NamesTheMethodsThatAnAddressTakes(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, web.Config{})
+	mux := http.NewServeMux()
+	answer := func(http.ResponseWriter, *http.Request) {}
+	mux.HandleFunc("GET /a/both", answer)
+	mux.HandleFunc("POST /a/both", answer)
+	mux.HandleFunc("POST /a/{id}/end", answer)
+	mux.HandleFunc("/a/", site.Missing(mux))
+	for _, c := range []struct {
+		method, path string
+		status       int
+		allow        string
+	}{
+		{"PUT", "/a/both", 405, "GET, HEAD, POST"},
+		{"GET", "/a/7/end", 405, "POST"},
+		{"HEAD", "/a/both", 200, ""},
+		{"GET", "/a/nothing", 404, ""},
+		{"POST", "/a/", 404, ""},
+	} {
+		res := send(mux, c.method, c.path, "", "Accept", "application/json")
+		assert.Equal(t, c.status, res.StatusCode, "%s %s", c.method, c.path)
+		assert.Equal(t, c.allow, res.Header.Get("Allow"), "%s %s", c.method, c.path)
+		if c.status == 405 {
+			assert.Contains(t, text(t, res), `"code":"method_not_allowed"`)
+		}
+	}
+}
+
 func TestReject_ShowsTheFormAgain(t *testing.T) {
 	t.Parallel()
 	site := newSite(t, web.Config{})
@@ -228,6 +274,15 @@ func TestProtect_RefusesOtherSitesAndRecoversPanics(t *testing.T) {
 	assert.NotContains(t, text(t, res), "secret state")
 }
 
+func TestProtect_RefusesAddressesThatAreNoText(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, web.Config{})
+	h := site.Protect(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	for path, want := range map[string]int{"/%00": 400, "/%ff": 400, "/?q=%00": 400, "/?%ff=1": 400, "/?q=%c3%a4&x=%zz": 200, "/%e2%82%ac": 200, "/": 200} {
+		assert.Equal(t, want, get(h, path).StatusCode, path)
+	}
+}
+
 func TestDecode_FormsAndJSONAlike(t *testing.T) {
 	t.Parallel()
 	type input struct {
@@ -262,6 +317,8 @@ func TestDecode_FormsAndJSONAlike(t *testing.T) {
 		{"application/json", `{"count":"many"}`, problem.CodeInvalid, "count"},
 		{"application/x-www-form-urlencoded", "count=many", problem.CodeInvalid, "count"},
 		{"application/x-www-form-urlencoded", "remember=maybe", problem.CodeInvalid, "remember"},
+		{"application/json", `{"email":"a\u0000"}`, problem.CodeInvalid, "email"},
+		{"application/x-www-form-urlencoded", "email=%ff", problem.CodeInvalid, "email"},
 		{"text/xml", `<a/>`, "unsupported_media_type", ""},
 		{"application/json", `{"email":"` + strings.Repeat("a", web.MaxForm) + `"}`, problem.CodeTooLarge, ""},
 	} {

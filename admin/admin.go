@@ -1,0 +1,166 @@
+// Package admin is the back office: staff look up people, their ledgers, payments and the events that Stripe sent.
+// Its pages answer 404 to everybody who is not staff, and every page that staff open is written to an append-only
+// audit log before it is shown.
+//
+// It works with any subset of the other packages: a section whose source is nil is absent.
+package admin
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/quickscale/quickscale/auth"
+	"github.com/quickscale/quickscale/billing"
+	"github.com/quickscale/quickscale/credits"
+	"github.com/quickscale/quickscale/internal/database"
+	"github.com/quickscale/quickscale/internal/problem"
+	"github.com/quickscale/quickscale/internal/web"
+	"github.com/quickscale/quickscale/webhook"
+)
+
+var (
+	//go:embed migrations
+	migrations embed.FS
+	//go:embed all:templates
+	templates embed.FS
+)
+
+// Migrations are the schema changes of the audit log, for those who migrate several packages at once.
+func Migrations() database.Migrations { return database.Migrations{Name: "admin", FS: migrations} }
+
+// DefaultPath is where the pages are unless the host says otherwise.
+const DefaultPath = "/admin"
+
+// Staff is a person who may see the back office.
+type Staff struct {
+	// ID names them in the audit log.
+	ID    string
+	Email string
+}
+
+// Users is where people are looked up; *auth.Auth is one.
+type Users interface {
+	Users(ctx context.Context, p auth.UsersParams) (users []auth.User, more bool, err error)
+	FindUser(ctx context.Context, id string) (auth.User, error)
+}
+
+// Ledger is where credits are looked up; *credits.Ledger is one.
+type Ledger interface {
+	Balance(ctx context.Context, account string) (credits.Balance, error)
+	Lots(ctx context.Context, account string) ([]credits.Lot, error)
+	History(ctx context.Context, p credits.HistoryParams) (entries []credits.Entry, more bool, err error)
+}
+
+// Verifier recomputes the ledger in batches; *credits.Ledger is one.
+type Verifier interface {
+	Verify(ctx context.Context, p credits.VerifyParams) (credits.VerifyReport, error)
+	VerifySeals(ctx context.Context, after int64, limit int) (credits.SealsReport, error)
+}
+
+// Payments is where payments are looked up; *billing.Billing is one.
+type Payments interface {
+	Payments(ctx context.Context, p billing.PaymentsParams) (payments []billing.Payment, more bool, err error)
+}
+
+// Events is where Stripe's events are looked up and acted on; *webhook.Processor is one.
+type Events interface {
+	List(ctx context.Context, p webhook.ListParams) (records []webhook.Record, more bool, err error)
+	Find(ctx context.Context, id string) (webhook.Record, error)
+	Stats(ctx context.Context, p webhook.StatsParams) (webhook.Stats, error)
+	Payload(ctx context.Context, p webhook.PayloadParams) (json.RawMessage, error)
+	Actions(ctx context.Context, p webhook.ActionsParams) (actions []webhook.Action, more bool, err error)
+	Retry(ctx context.Context, p webhook.ActParams) (webhook.Acted, error)
+	Skip(ctx context.Context, p webhook.ActParams) (webhook.Acted, error)
+	Replay(ctx context.Context, p webhook.ActParams) (webhook.Acted, error)
+}
+
+// Config is what [New] takes.
+type Config struct {
+	// DB is the database of the audit log, PostgreSQL or SQLite. Required.
+	DB *sqlx.DB
+	// ReadDB is a pool for reading. Nil: DB.
+	ReadDB *sqlx.DB
+	// Staff tells which member of staff a request is from; false for everybody else. Required.
+	Staff func(r *http.Request) (Staff, bool)
+	// Users, Ledger, Verifier, Payments and Events are what the sections show. Nil: the section is absent.
+	Users    Users
+	Ledger   Ledger
+	Verifier Verifier
+	Payments Payments
+	Events   Events
+	// Path is where the host mounts the handler. Empty: /admin.
+	Path string
+	// Site draws the pages. Nil: a plain one.
+	Site *web.Site
+	// Clock tells the time. Nil: time.Now.
+	Clock func() time.Time
+	// Logger gets what goes wrong. Nil: slog.Default.
+	Logger *slog.Logger
+}
+
+// Admin is the back office. Its methods are safe for concurrent use by any number of processes.
+type Admin struct {
+	cfg   Config
+	db    *database.DB
+	views *web.Views
+}
+
+// New checks cfg.
+func New(cfg Config) (*Admin, error) {
+	switch {
+	case cfg.DB == nil:
+		return nil, errors.New("admin: Config.DB is required")
+	case cfg.Staff == nil:
+		return nil, errors.New("admin: Config.Staff is required")
+	}
+	db, err := database.New(cfg.DB, cfg.ReadDB)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Path == "" {
+		cfg.Path = DefaultPath
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.Site == nil {
+		if cfg.Site, err = web.Alone(cfg.Path, web.Config{Logger: cfg.Logger}); err != nil {
+			return nil, err
+		}
+	}
+	a := &Admin{cfg: cfg, db: db}
+	if a.views, err = cfg.Site.Views("admin", templates); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// Migrate makes the audit log's table or brings it up to date.
+func (a *Admin) Migrate(ctx context.Context) error {
+	return database.Migrate(ctx, a.db, Migrations())
+}
+
+func (a *Admin) now() time.Time { return database.Canonical(a.cfg.Clock()) }
+
+// errNoEvent is for addresses that name none.
+var errNoEvent = problem.New(problem.CodeNotFound, "There is nothing at this address. Check it, or start again from the overview.")
+
+// cursor reads the id at which a page begins; what is none begins with the newest.
+func cursor(r *http.Request) uuid.UUID {
+	id, err := uuid.Parse(r.URL.Query().Get("before"))
+	if err != nil {
+		return uuid.Nil
+	}
+	return id
+}

@@ -1,0 +1,307 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/quickscale/quickscale/internal/database"
+	"github.com/quickscale/quickscale/internal/problem"
+)
+
+// An API key is prefix.secret: the prefix begins with qs_ and names the key, the secret is as newSecret makes it.
+const (
+	keyMark       = "qs_"
+	keyNameChars  = 12
+	maxKeys       = 100
+	maxKeyYears   = 100
+	keyUsedEvery  = time.Minute
+	keyNameDigits = "abcdefghijklmnopqrstuvwxyz0123456789"
+)
+
+// APIKey lets a program act for its owner. Its secret is not kept.
+type APIKey struct {
+	ID string `json:"id"`
+	// Prefix is the part of the key before the dot, by which its owner knows it again.
+	Prefix    string    `json:"prefix"`
+	Name      string    `json:"name"`
+	CreatedAt time.Time `json:"created_at"`
+	// ExpiresAt is when it stops working. Nil: never.
+	ExpiresAt *time.Time `json:"expires_at"`
+	// LastUsedAt is right to the minute.
+	LastUsedAt *time.Time `json:"last_used_at"`
+	RevokedAt  *time.Time `json:"revoked_at"`
+}
+
+type keyRow struct {
+	ID         string         `db:"id"`
+	UserID     string         `db:"user_id"`
+	Prefix     string         `db:"prefix"`
+	Name       string         `db:"name"`
+	SecretHash []byte         `db:"secret_hash"`
+	CreatedAt  database.Time  `db:"created_at"`
+	ExpiresAt  *database.Time `db:"expires_at"`
+	LastUsedAt *database.Time `db:"last_used_at"`
+	RevokedAt  *database.Time `db:"revoked_at"`
+}
+
+const keyColumns = `id, user_id, prefix, name, secret_hash, created_at, expires_at, last_used_at, revoked_at`
+
+func (r keyRow) key() APIKey {
+	return APIKey{ID: r.ID, Prefix: r.Prefix, Name: r.Name, CreatedAt: r.CreatedAt.Time, ExpiresAt: r.ExpiresAt.Std(), LastUsedAt: r.LastUsedAt.Std(),
+		RevokedAt: r.RevokedAt.Std()}
+}
+
+// CreateAPIKeyParams describe a key.
+type CreateAPIKeyParams struct {
+	UserID string
+	// Name says what it is for, 1 to 100 characters.
+	Name string
+	// ExpiresAt is when it stops working, in the future and within 100 years. Nil: never.
+	ExpiresAt *time.Time
+	Client    Client
+}
+
+// CreateAPIKey makes a key. token is the whole key, and cannot be had again. [ErrUnverified] and [ErrDisabled] when the
+// account may have none; [ErrTooManyKeys] when it has 100; [ErrNotFound]; a problem of code "invalid" that names the
+// fields.
+func (a *Auth) CreateAPIKey(ctx context.Context, p CreateAPIKeyParams) (key APIKey, token string, err error) {
+	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		key, token, err = a.CreateAPIKeyTx(ctx, tx, p)
+		return err
+	})
+	return key, token, err
+}
+
+// CreateAPIKeyTx is [Auth.CreateAPIKey] inside tx.
+func (a *Auth) CreateAPIKeyTx(ctx context.Context, tx *sqlx.Tx, p CreateAPIKeyParams) (key APIKey, token string, err error) {
+	now := a.now()
+	p.Name = strings.TrimSpace(p.Name)
+	wrong := map[string]string{}
+	if p.Name == "" {
+		wrong["name"] = "Say what the key is for."
+	} else if message := checkLine(p.Name); message != "" {
+		wrong["name"] = message
+	}
+	switch {
+	case p.ExpiresAt == nil:
+	case !p.ExpiresAt.After(now):
+		wrong["expires_at"] = "Choose a day in the future, or none."
+	case p.ExpiresAt.After(now.AddDate(maxKeyYears, 0, 0)):
+		wrong["expires_at"] = "Choose a day within the next 100 years, or none."
+	}
+	if len(wrong) > 0 {
+		return key, "", problem.Invalid(wrong)
+	}
+	u, err := a.lockUser(ctx, tx, p.UserID)
+	switch {
+	case err != nil:
+		return key, "", err
+	case u.DisabledAt != nil:
+		return key, "", ErrDisabled
+	case u.VerifiedAt == nil:
+		return key, "", ErrUnverified
+	}
+	var n int
+	const count = `SELECT COUNT(*) FROM qs_auth_api_keys WHERE user_id = ? AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)`
+	if err := a.db.GetTx(ctx, tx, &n, count, u.ID, database.At(now)); err != nil {
+		return key, "", fmt.Errorf("auth: count the keys of user %s: %w", u.ID, err)
+	}
+	if n >= maxKeys {
+		return key, "", ErrTooManyKeys
+	}
+	row, secret, err := a.insertKey(ctx, tx, keyRow{UserID: u.ID, Name: p.Name, CreatedAt: database.At(now), ExpiresAt: database.AtPtr(p.ExpiresAt)})
+	if err != nil {
+		return key, "", err
+	}
+	if err := a.record(ctx, tx, u.ID, EventKeyCreated, row.Prefix, p.Client); err != nil {
+		return key, "", err
+	}
+	return row.key(), row.Prefix + "." + secret, nil
+}
+
+// prefixTries is how many prefixes are drawn before something must be wrong; there are 36^12.
+const prefixTries = 3
+
+func (a *Auth) insertKey(ctx context.Context, tx *sqlx.Tx, row keyRow) (keyRow, string, error) {
+	id, err := newID()
+	if err != nil {
+		return row, "", err
+	}
+	secret, hash := newSecret()
+	row.ID, row.SecretHash = id, hash
+	const insert = `INSERT INTO qs_auth_api_keys (id, user_id, prefix, name, secret_hash, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (prefix) DO NOTHING`
+	for range prefixTries {
+		row.Prefix = newPrefix()
+		n, err := a.db.ExecTx(ctx, tx, insert, row.ID, row.UserID, row.Prefix, row.Name, row.SecretHash, row.CreatedAt, row.ExpiresAt)
+		if err != nil {
+			return row, "", fmt.Errorf("auth: write a key of user %s: %w", row.UserID, err)
+		}
+		if n == 1 {
+			return row, secret, nil
+		}
+	}
+	return row, "", fmt.Errorf("auth: no free prefix in %d tries", prefixTries)
+}
+
+func newPrefix() string {
+	name := make([]byte, 0, keyNameChars)
+	for len(name) < keyNameChars {
+		var b [1]byte
+		_, _ = rand.Read(b[:]) // never fails (crypto/rand documentation)
+		// Bytes beyond the last whole multiple would make the first characters likelier.
+		if at := int(b[0]); at < 256/len(keyNameDigits)*len(keyNameDigits) {
+			name = append(name, keyNameDigits[at%len(keyNameDigits)])
+		}
+	}
+	return keyMark + string(name)
+}
+
+// parseKey cuts a key into its parts; false when it has not the form of one.
+func parseKey(token string) (prefix, secret string, ok bool) {
+	prefix, secret, ok = strings.Cut(token, ".")
+	name, marked := strings.CutPrefix(prefix, keyMark)
+	if !ok || !marked || len(name) != keyNameChars || !isSecret(secret) {
+		return "", "", false
+	}
+	for _, c := range []byte(name) {
+		if strings.IndexByte(keyNameDigits, c) < 0 {
+			return "", "", false
+		}
+	}
+	return prefix, secret, true
+}
+
+// AuthenticateKey returns whose an API key is. [ErrKey], and nothing more, when it is wrong, expired or revoked, or its
+// owner is unverified or disabled.
+func (a *Auth) AuthenticateKey(ctx context.Context, token string) (User, APIKey, error) {
+	prefix, secret, ok := parseKey(token)
+	if !ok {
+		return User{}, APIKey{}, ErrKey
+	}
+	var row struct {
+		userRow
+		Key keyRow `db:"key"`
+	}
+	const query = `SELECT ` + userColumns + `,
+			k.id AS "key.id", k.user_id AS "key.user_id", k.prefix AS "key.prefix", k.name AS "key.name", k.secret_hash AS "key.secret_hash",
+			k.created_at AS "key.created_at", k.expires_at AS "key.expires_at", k.last_used_at AS "key.last_used_at", k.revoked_at AS "key.revoked_at"
+		FROM qs_auth_api_keys k JOIN qs_auth_users u ON u.id = k.user_id WHERE k.prefix = ?`
+	err := a.db.Get(ctx, &row, query, prefix)
+	if err != nil && !database.IsNoRows(err) {
+		return User{}, APIKey{}, fmt.Errorf("auth: find an API key: %w", err)
+	}
+	now, k := a.now(), row.Key
+	// An unknown prefix compares with no hash at all, which no secret has.
+	right := subtle.ConstantTimeCompare(hashSecret(secret), k.SecretHash) == 1
+	if !right || k.RevokedAt != nil || k.ExpiresAt != nil && !k.ExpiresAt.After(now) || row.VerifiedAt == nil || row.DisabledAt != nil {
+		return User{}, APIKey{}, ErrKey
+	}
+	if k.LastUsedAt == nil || now.Sub(k.LastUsedAt.Time) >= keyUsedEvery {
+		if err := a.touchKey(ctx, k.ID, now); err != nil {
+			// The call goes on: only the list of keys is a little behind.
+			a.cfg.Logger.ErrorContext(ctx, "write the last use of an API key", slog.Any("error", err))
+		}
+		at := database.At(now)
+		k.LastUsedAt = &at
+	}
+	return row.user(), k.key(), nil
+}
+
+func (a *Auth) touchKey(ctx context.Context, id string, now time.Time) error {
+	const update = `UPDATE qs_auth_api_keys SET last_used_at = ? WHERE id = ? AND revoked_at IS NULL AND (last_used_at IS NULL OR last_used_at <= ?)`
+	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := a.db.ExecTx(ctx, tx, update, database.At(now), id, database.At(now.Add(-keyUsedEvery)))
+		return err
+	})
+}
+
+// BearerToken returns what follows "Bearer" in the Authorization header (RFC 6750, 2.1); false when there is none.
+func BearerToken(r *http.Request) (string, bool) {
+	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	token = strings.TrimSpace(token)
+	if !ok || !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return "", false
+	}
+	return token, true
+}
+
+// APIKeysParams choose a page of a user's keys.
+type APIKeysParams struct {
+	UserID string
+	// Before is the id of the last key of the page before. Empty: begin with the newest.
+	Before string
+	// Limit is the size of the page, at most 500. 0: 50.
+	Limit int
+}
+
+// APIKeys returns a page of a user's keys, revoked and expired ones too, newest first, and whether older ones follow.
+func (a *Auth) APIKeys(ctx context.Context, p APIKeysParams) (keys []APIKey, more bool, err error) {
+	if !isID(p.UserID) {
+		return []APIKey{}, false, nil
+	}
+	// Runs along qs_auth_api_keys_user.
+	query, args := `SELECT `+keyColumns+` FROM qs_auth_api_keys WHERE user_id = ?`, []any{p.UserID}
+	if isID(p.Before) {
+		query, args = query+` AND id < ?`, append(args, p.Before)
+	}
+	limit := pageSize(p.Limit)
+	var rows []keyRow
+	if err := a.db.Select(ctx, &rows, query+` ORDER BY id DESC LIMIT ?`, append(args, limit+1)...); err != nil {
+		return nil, false, fmt.Errorf("auth: keys of user %s: %w", p.UserID, err)
+	}
+	if more = len(rows) > limit; more {
+		rows = rows[:limit]
+	}
+	keys = make([]APIKey, len(rows))
+	for i, r := range rows {
+		keys[i] = r.key()
+	}
+	return keys, more, nil
+}
+
+// RevokeAPIKey ends a key of a user from the next call on. [ErrNoKey] when there is none of that id, it is revoked, or
+// it is another user's.
+func (a *Auth) RevokeAPIKey(ctx context.Context, userID, keyID string, c Client) error {
+	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return a.RevokeAPIKeyTx(ctx, tx, userID, keyID, c) })
+}
+
+// RevokeAPIKeyTx is [Auth.RevokeAPIKey] inside tx.
+func (a *Auth) RevokeAPIKeyTx(ctx context.Context, tx *sqlx.Tx, userID, keyID string, c Client) error {
+	if !isID(userID) || !isID(keyID) {
+		return ErrNoKey
+	}
+	var prefix string
+	const revoke = `UPDATE qs_auth_api_keys SET revoked_at = ? WHERE id = ? AND user_id = ? AND revoked_at IS NULL RETURNING prefix`
+	err := a.db.GetTx(ctx, tx, &prefix, revoke, database.At(a.now()), keyID, userID)
+	if database.IsNoRows(err) {
+		return ErrNoKey
+	}
+	if err != nil {
+		return fmt.Errorf("auth: revoke key %s: %w", keyID, err)
+	}
+	return a.record(ctx, tx, userID, EventKeyRevoked, prefix, c)
+}
+
+// revokeKeys ends all keys of a locked user.
+func (a *Auth) revokeKeys(ctx context.Context, tx *sqlx.Tx, userID string, c Client) error {
+	const revoke = `UPDATE qs_auth_api_keys SET revoked_at = ? WHERE user_id = ? AND revoked_at IS NULL RETURNING prefix`
+	var prefixes []string
+	if err := a.db.SelectTx(ctx, tx, &prefixes, revoke, database.At(a.now()), userID); err != nil {
+		return fmt.Errorf("auth: revoke the keys of user %s: %w", userID, err)
+	}
+	for _, prefix := range prefixes {
+		if err := a.record(ctx, tx, userID, EventKeyRevoked, prefix, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}

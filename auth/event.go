@@ -1,0 +1,132 @@
+package auth
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/quickscale/quickscale/internal/database"
+)
+
+// EventKind is what happened.
+type EventKind string
+
+// The kinds of security events.
+const (
+	EventSignUp          EventKind = "signup"
+	EventVerified        EventKind = "verified"
+	EventLogIn           EventKind = "login"
+	EventLogInFailed     EventKind = "login_failed"
+	EventLocked          EventKind = "locked"
+	EventUnlocked        EventKind = "unlocked"
+	EventLogOut          EventKind = "logout"
+	EventPasswordChanged EventKind = "password_changed"
+	EventPasswordReset   EventKind = "password_reset"
+	EventKeyCreated      EventKind = "api_key_created"
+	EventKeyRevoked      EventKind = "api_key_revoked"
+	EventSessionRevoked  EventKind = "session_revoked"
+	EventRoleChanged     EventKind = "role_changed"
+	EventDisabled        EventKind = "disabled"
+	EventEnabled         EventKind = "enabled"
+)
+
+// Label is the kind as people read it.
+func (k EventKind) Label() string {
+	return map[EventKind]string{
+		EventSignUp: "Signed up", EventVerified: "Address confirmed", EventLogIn: "Logged in", EventLogInFailed: "Wrong password",
+		EventLocked: "Locked after wrong passwords", EventUnlocked: "Unlocked", EventLogOut: "Logged out", EventPasswordChanged: "Password changed",
+		EventPasswordReset: "Password reset", EventKeyCreated: "API key created", EventKeyRevoked: "API key revoked",
+		EventSessionRevoked: "Session ended", EventRoleChanged: "Role changed", EventDisabled: "Account closed", EventEnabled: "Account opened again",
+	}[k]
+}
+
+// Event is something that concerns an account's security. Events are never changed or deleted.
+type Event struct {
+	ID   string    `json:"id"`
+	Kind EventKind `json:"kind"`
+	// Detail is a fact about it: the new role, the prefix of a key.
+	Detail string `json:"detail,omitempty"`
+	// IP and Agent are where it came from; empty for programs of the host.
+	IP        string    `json:"ip,omitempty"`
+	Agent     string    `json:"agent,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// Device is the browser and the system as people call them.
+func (e Event) Device() string { return deviceOf(e.Agent) }
+
+// record writes an event in the transaction of its cause. userID is "" where an unknown address was tried. The log line
+// is written at once; when the transaction fails there is an error line of the request beside it.
+func (a *Auth) record(ctx context.Context, tx *sqlx.Tx, userID string, kind EventKind, detail string, c Client) error {
+	id, err := newID()
+	if err != nil {
+		return err
+	}
+	var user *string
+	if userID != "" {
+		user = &userID
+	}
+	const insert = `INSERT INTO qs_auth_events (id, user_id, kind, detail, ip, agent, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)`
+	if _, err := a.db.ExecTx(ctx, tx, insert, id, user, kind, detail, c.IP, cleanText(c.Agent), database.At(a.now())); err != nil {
+		return fmt.Errorf("auth: record %s of user %s: %w", kind, userID, err)
+	}
+	a.cfg.Logger.InfoContext(ctx, "security event", slog.String("event", string(kind)), slog.String("user", userID))
+	return nil
+}
+
+// Limits of pages.
+const (
+	DefaultPage = 50
+	MaxPage     = 500
+)
+
+func pageSize(limit int) int {
+	if limit <= 0 {
+		return DefaultPage
+	}
+	return min(limit, MaxPage)
+}
+
+// EventsParams choose a page of a user's events.
+type EventsParams struct {
+	UserID string
+	// Before is the id of the last event of the page before. Empty: begin with the newest.
+	Before string
+	// Limit is the size of the page, at most 500. 0: 50.
+	Limit int
+}
+
+// SecurityEvents returns a page of a user's events, newest first, and whether older ones follow.
+func (a *Auth) SecurityEvents(ctx context.Context, p EventsParams) (events []Event, more bool, err error) {
+	if !isID(p.UserID) {
+		return []Event{}, false, nil
+	}
+	// Runs along qs_auth_events_user.
+	query, args := `SELECT id, kind, detail, ip, agent, created_at FROM qs_auth_events WHERE user_id = ?`, []any{p.UserID}
+	if isID(p.Before) {
+		query, args = query+` AND id < ?`, append(args, p.Before)
+	}
+	limit := pageSize(p.Limit)
+	var rows []struct {
+		ID        string        `db:"id"`
+		Kind      EventKind     `db:"kind"`
+		Detail    string        `db:"detail"`
+		IP        string        `db:"ip"`
+		Agent     string        `db:"agent"`
+		CreatedAt database.Time `db:"created_at"`
+	}
+	if err := a.db.Select(ctx, &rows, query+` ORDER BY id DESC LIMIT ?`, append(args, limit+1)...); err != nil {
+		return nil, false, fmt.Errorf("auth: events of user %s: %w", p.UserID, err)
+	}
+	if more = len(rows) > limit; more {
+		rows = rows[:limit]
+	}
+	events = make([]Event, len(rows))
+	for i, r := range rows {
+		events[i] = Event{r.ID, r.Kind, r.Detail, r.IP, r.Agent, r.CreatedAt.Time}
+	}
+	return events, more, nil
+}

@@ -1,0 +1,98 @@
+package auth
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"iter"
+	"maps"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/quickscale/quickscale/internal/database"
+	"github.com/quickscale/quickscale/internal/problem"
+)
+
+// Limit allows Max attempts in each window of Per, which begins with the first.
+type Limit struct {
+	Max int
+	Per time.Duration
+}
+
+// Limits are counted in the database, so that all processes share them. The first four count the requests of one
+// network address (of one /64 for IPv6) and answer "too_many"; no success clears them.
+type Limits struct {
+	// LogIn: 100 in 5 minutes.
+	LogIn Limit
+	// SignUp: 60 in an hour.
+	SignUp Limit
+	// Forgot: 60 in an hour.
+	Forgot Limit
+	// Resend: 60 in an hour.
+	Resend Limit
+	// Mail counts what sign-up, forgot and resend send to one e-mail address: 10 in an hour. Beyond it the answer is the
+	// same and nothing is sent.
+	Mail Limit
+}
+
+func (l *Limits) setDefaults() {
+	setDefault(&l.LogIn, Limit{100, 5 * time.Minute})
+	setDefault(&l.SignUp, Limit{60, time.Hour})
+	setDefault(&l.Forgot, Limit{60, time.Hour})
+	setDefault(&l.Resend, Limit{60, time.Hour})
+	setDefault(&l.Mail, Limit{10, time.Hour})
+}
+
+func (l *Limits) all() iter.Seq2[string, Limit] {
+	return maps.All(map[string]Limit{"LogIn": l.LogIn, "SignUp": l.SignUp, "Forgot": l.Forgot, "Resend": l.Resend, "Mail": l.Mail})
+}
+
+// countAttempt counts an attempt of the client; a [*RetryError] when there were too many.
+func (a *Auth) countAttempt(ctx context.Context, what string, l Limit, c Client) error {
+	if c.IP == "" {
+		return nil
+	}
+	var left time.Duration
+	err := a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
+		left, err = a.count(ctx, tx, what+"\x00"+c.network(), l)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if left > 0 {
+		return &RetryError{Code: problem.CodeTooMany, Message: "There were too many attempts from your network. Try again later.", After: left}
+	}
+	return nil
+}
+
+// mailAllowed counts a mail to an address and tells whether it may be sent.
+func (a *Auth) mailAllowed(ctx context.Context, tx *sqlx.Tx, address email) (bool, error) {
+	left, err := a.count(ctx, tx, "mail\x00"+address.key, a.cfg.Limits.Mail)
+	return left == 0, err
+}
+
+// count adds one to what was counted for key in the window, and returns how long the window still lasts when that is
+// more than the limit allows, else 0.
+func (a *Auth) count(ctx context.Context, tx *sqlx.Tx, key string, l Limit) (time.Duration, error) {
+	const add = `INSERT INTO qs_auth_limits (key, count, expires_at) VALUES (?, 1, ?)
+		ON CONFLICT (key) DO UPDATE SET
+			count = CASE WHEN qs_auth_limits.expires_at <= ? THEN 1 ELSE qs_auth_limits.count + 1 END,
+			expires_at = CASE WHEN qs_auth_limits.expires_at <= ? THEN excluded.expires_at ELSE qs_auth_limits.expires_at END
+		RETURNING count, expires_at`
+	var row struct {
+		Count     int           `db:"count"`
+		ExpiresAt database.Time `db:"expires_at"`
+	}
+	now := a.now()
+	// The table need not know who it was.
+	hashed := hex.EncodeToString(hashSecret(key))
+	if err := a.db.GetTx(ctx, tx, &row, add, hashed, database.At(now.Add(l.Per)), database.At(now), database.At(now)); err != nil {
+		return 0, fmt.Errorf("auth: count an attempt: %w", err)
+	}
+	if row.Count <= l.Max {
+		return 0, nil
+	}
+	return max(row.ExpiresAt.Sub(now), time.Second), nil
+}

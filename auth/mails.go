@@ -1,0 +1,52 @@
+package auth
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// The kinds of mails, by which mails/*.txt and the host's own texts are named.
+const (
+	kindVerify    = "auth.verify"    // the link that confirms an address
+	kindExists    = "auth.exists"    // somebody signed up with an address that has an account
+	kindReset     = "auth.reset"     // the link for a new password
+	kindNoAccount = "auth.noaccount" // somebody asked for a link for an address that has no account
+	kindPassword  = "auth.password"  // the password was replaced
+)
+
+// Mail is what the texts of mails are executed with. All links begin with Config.BaseURL.
+type Mail struct {
+	// Name is what the person is called: empty before the address is confirmed, as anyone could have written it.
+	Name string
+	// Link is the one with the token, empty where there is none.
+	Link string
+	// LogIn, SignUp and Forgot are the pages.
+	LogIn, SignUp, Forgot string
+}
+
+// send has a mail of a kind sent to a user's address once tx is committed.
+func (a *Auth) send(ctx context.Context, tx *sqlx.Tx, u userRow, kind, token string) error {
+	data := Mail{LogIn: a.url("/login"), SignUp: a.url("/signup"), Forgot: a.url("/password/forgot")}
+	if u.VerifiedAt != nil {
+		data.Name = u.Name
+	}
+	switch kind {
+	case kindVerify:
+		data.Link = a.url("/verify?token=" + url.QueryEscape(token))
+	case kindReset:
+		data.Link = a.url("/password/reset?token=" + url.QueryEscape(token))
+	}
+	m, err := a.mails.Compose(kind, u.Email, data.Name, data)
+	if err != nil {
+		return fmt.Errorf("auth: compose %s: %w", kind, err)
+	}
+	if err := a.cfg.Mail.EnqueueTx(ctx, tx, m); err != nil {
+		return fmt.Errorf("auth: enqueue %s: %w", kind, err)
+	}
+	return nil
+}
+
+func (a *Auth) url(path string) string { return a.cfg.BaseURL + a.cfg.Path + path }

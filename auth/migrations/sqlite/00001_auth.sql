@@ -1,0 +1,104 @@
+-- +goose Up
+CREATE TABLE qs_auth_users (
+    id            TEXT PRIMARY KEY,
+    -- email is as the person wrote it, for display and mail; email_key is what two addresses are compared by.
+    email         TEXT NOT NULL CHECK (length(email) BETWEEN 3 AND 254),
+    email_key     TEXT NOT NULL UNIQUE,
+    name          TEXT NOT NULL DEFAULT '' CHECK (length(name) <= 100),
+    -- name_key is the name in lower case, for search.
+    name_key      TEXT NOT NULL DEFAULT '',
+    role          TEXT NOT NULL CHECK (role IN ('user', 'admin')),
+    password_hash TEXT NOT NULL CHECK (password_hash LIKE '$argon2id$%'),
+    -- The SHA-256 of the ticket that the browser of the latest sign-up holds, until the address is verified.
+    signup_ticket BLOB CHECK (length(signup_ticket) = 32),
+    failed_logins INTEGER NOT NULL DEFAULT 0 CHECK (failed_logins >= 0),
+    locked_until  TEXT,
+    verified_at   TEXT,
+    disabled_at   TEXT,
+    last_login_at TEXT,
+    created_at    TEXT NOT NULL
+);
+-- Pages run along the primary key: ids are UUIDv7 and grow with time. SQLite's LIKE uses no index, so a search reads on
+-- until its page is full.
+
+-- For the sweep of accounts that nobody verified.
+CREATE INDEX qs_auth_users_unverified ON qs_auth_users (created_at) WHERE verified_at IS NULL;
+
+CREATE TABLE qs_auth_sessions (
+    id           TEXT PRIMARY KEY,
+    token_hash   BLOB NOT NULL UNIQUE CHECK (length(token_hash) = 32),
+    user_id      TEXT NOT NULL REFERENCES qs_auth_users (id) ON DELETE CASCADE,
+    remember     INTEGER NOT NULL CHECK (remember IN (0, 1)),
+    ip           TEXT NOT NULL,
+    agent        TEXT NOT NULL,
+    created_at   TEXT NOT NULL,
+    last_seen_at TEXT NOT NULL,
+    idle_until   TEXT NOT NULL,
+    expires_at   TEXT NOT NULL,
+    revoked_at   TEXT,
+    CHECK (expires_at > created_at)
+);
+CREATE INDEX qs_auth_sessions_user ON qs_auth_sessions (user_id, id DESC);
+CREATE INDEX qs_auth_sessions_expiry ON qs_auth_sessions (expires_at);
+
+CREATE TABLE qs_auth_tokens (
+    token_hash BLOB PRIMARY KEY CHECK (length(token_hash) = 32),
+    user_id    TEXT NOT NULL REFERENCES qs_auth_users (id) ON DELETE CASCADE,
+    purpose    TEXT NOT NULL CHECK (purpose IN ('verify', 'reset')),
+    email_key  TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    expires_at TEXT NOT NULL CHECK (expires_at > created_at),
+    -- When it was spent, or cancelled by a newer one.
+    ended_at   TEXT
+);
+-- At most one of each purpose is alive.
+CREATE UNIQUE INDEX qs_auth_tokens_live ON qs_auth_tokens (user_id, purpose) WHERE ended_at IS NULL;
+CREATE INDEX qs_auth_tokens_user ON qs_auth_tokens (user_id, created_at);
+CREATE INDEX qs_auth_tokens_expiry ON qs_auth_tokens (expires_at);
+
+CREATE TABLE qs_auth_api_keys (
+    id           TEXT PRIMARY KEY,
+    user_id      TEXT NOT NULL REFERENCES qs_auth_users (id) ON DELETE CASCADE,
+    name         TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 100),
+    prefix       TEXT NOT NULL UNIQUE CHECK (length(prefix) = 15),
+    secret_hash  BLOB NOT NULL CHECK (length(secret_hash) = 32),
+    created_at   TEXT NOT NULL,
+    expires_at   TEXT,
+    last_used_at TEXT,
+    revoked_at   TEXT
+);
+CREATE INDEX qs_auth_api_keys_user ON qs_auth_api_keys (user_id, id DESC);
+
+-- Events outlive their user, so there is no foreign key. user_id is NULL where an unknown address was tried.
+CREATE TABLE qs_auth_events (
+    id         TEXT PRIMARY KEY,
+    user_id    TEXT,
+    kind       TEXT NOT NULL CHECK (kind IN ('signup', 'verified', 'login', 'login_failed', 'locked', 'unlocked', 'logout', 'password_changed',
+        'password_reset', 'api_key_created', 'api_key_revoked', 'session_revoked', 'role_changed', 'disabled', 'enabled')),
+    detail     TEXT NOT NULL DEFAULT '',
+    ip         TEXT NOT NULL,
+    agent      TEXT NOT NULL,
+    created_at TEXT NOT NULL
+);
+CREATE INDEX qs_auth_events_user ON qs_auth_events (user_id, id DESC);
+
+-- Attempts within a window, by the hash of what they are counted for.
+CREATE TABLE qs_auth_limits (
+    key        TEXT PRIMARY KEY,
+    count      INTEGER NOT NULL CHECK (count > 0),
+    expires_at TEXT NOT NULL
+);
+CREATE INDEX qs_auth_limits_expiry ON qs_auth_limits (expires_at);
+
+-- +goose StatementBegin
+CREATE TRIGGER qs_auth_events_no_update BEFORE UPDATE ON qs_auth_events
+BEGIN
+    SELECT RAISE(ABORT, 'table qs_auth_events is append-only');
+END;
+-- +goose StatementEnd
+-- +goose StatementBegin
+CREATE TRIGGER qs_auth_events_no_delete BEFORE DELETE ON qs_auth_events
+BEGIN
+    SELECT RAISE(ABORT, 'table qs_auth_events is append-only');
+END;
+-- +goose StatementEnd

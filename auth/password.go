@@ -1,0 +1,212 @@
+package auth
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/alexedwards/argon2id"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/quickscale/quickscale/internal/problem"
+)
+
+// Bounds of a password. There are no rules about its composition (NIST SP 800-63B, 3.1.1.2).
+const (
+	maxPassword      = 128 // characters
+	maxPasswordBytes = 512
+)
+
+// hashParams are OWASP's minimum for Argon2id: 19 MiB, two passes, one lane (Password Storage Cheat Sheet).
+func hashParams() argon2id.Params {
+	return argon2id.Params{Memory: 19 << 10, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32}
+}
+
+// Bounds of the parameters in a stored hash; beyond them a row that somebody wrote could exhaust the machine.
+const (
+	maxHashMemory     = 256 << 10 // KiB
+	maxHashIterations = 16
+	maxHashLanes      = 16
+	maxHashBytes      = 64
+)
+
+// hashWait is how long a request waits for its turn to hash.
+const hashWait = 5 * time.Second
+
+func defaultHashConcurrency() int { return max(2, runtime.NumCPU()) }
+
+// hasher hashes passwords, a few at a time.
+type hasher struct {
+	params argon2id.Params
+	turns  *semaphore.Weighted
+	wait   time.Duration
+	// dummy is a hash with the same parameters of a password that nobody knows.
+	dummy string
+	// hashes counts the calculations, by which tests compare the work for known and unknown accounts.
+	hashes atomic.Int64
+}
+
+func newHasher(params argon2id.Params, concurrency int) (*hasher, error) {
+	unknown, _ := newSecret()
+	dummy, err := argon2id.CreateHash(unknown, &params)
+	if err != nil {
+		return nil, fmt.Errorf("auth: hash: %w", err)
+	}
+	return &hasher{params: params, turns: semaphore.NewWeighted(int64(concurrency)), wait: hashWait, dummy: dummy}, nil
+}
+
+// turn waits for a free place; a [*RetryError] of code "unavailable" when none comes in time.
+func (h *hasher) turn(ctx context.Context) (done func(), err error) {
+	waiting, cancel := context.WithTimeout(ctx, h.wait)
+	defer cancel()
+	if err := h.turns.Acquire(waiting, 1); err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, &RetryError{Code: problem.CodeUnavailable, Message: "Many people are logging in right now. Try again in a moment.", After: time.Second}
+	}
+	h.hashes.Add(1)
+	return func() { h.turns.Release(1) }, nil
+}
+
+// hash returns the password's hash in PHC form.
+func (h *hasher) hash(ctx context.Context, password string) (string, error) {
+	done, err := h.turn(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	hash, err := argon2id.CreateHash(password, &h.params)
+	if err != nil {
+		return "", fmt.Errorf("auth: hash: %w", err)
+	}
+	return hash, nil
+}
+
+// matches compares a password with a stored hash, "" for an account that does not exist, at the cost of one hash in
+// any case. stale tells that the hash has other parameters than new ones have.
+func (h *hasher) matches(ctx context.Context, password, stored string) (ok, stale bool, err error) {
+	done, err := h.turn(ctx)
+	if err != nil {
+		return false, false, err
+	}
+	defer done()
+	compare := stored
+	if stored == "" {
+		compare = h.dummy
+	}
+	params, _, _, err := argon2id.DecodeHash(compare)
+	if err != nil {
+		return false, false, fmt.Errorf("auth: read a stored hash: %w", err)
+	}
+	if params.Memory > maxHashMemory || params.Iterations > maxHashIterations || params.Parallelism > maxHashLanes || params.Parallelism == 0 ||
+		params.Iterations == 0 || params.KeyLength > maxHashBytes || params.SaltLength > maxHashBytes || params.KeyLength == 0 {
+		return false, false, fmt.Errorf("auth: a stored hash has parameters out of bounds: m=%d t=%d p=%d", params.Memory, params.Iterations, params.Parallelism)
+	}
+	equal, err := argon2id.ComparePasswordAndHash(password, compare)
+	if err != nil {
+		return false, false, fmt.Errorf("auth: compare with a stored hash: %w", err)
+	}
+	return equal && stored != "", *params != h.params, nil
+}
+
+// checkLength returns the sentence about a password of the wrong length, or "".
+func checkLength(password string, least int) string {
+	n := utf8.RuneCountInString(password)
+	switch {
+	case n < least:
+		return fmt.Sprintf("Use %d characters or more.", least)
+	case n > maxPassword || len(password) > maxPasswordBytes:
+		return fmt.Sprintf("Use at most %d characters.", maxPassword)
+	}
+	return ""
+}
+
+// checkPassword returns the sentence about a password that the policy refuses, or "". words are those that belong to
+// the person or the product.
+func (a *Auth) checkPassword(password string, words ...string) string {
+	if message := checkLength(password, a.cfg.MinPassword); message != "" {
+		return message
+	}
+	if isCommon(password) {
+		return "This password is one of the first that attackers try. Choose another one, such as a few words that do not belong together."
+	}
+	low, name := strings.ToLower(password), strings.Fields(a.cfg.Site.Name())
+	words = append(words, strings.Join(name, " "), strings.Join(name, ""))
+	for _, word := range append(words, name...) {
+		word = strings.ToLower(word)
+		// What is long without the word may contain it.
+		if utf8.RuneCountInString(word) >= 3 && strings.Contains(low, word) &&
+			utf8.RuneCountInString(strings.ReplaceAll(low, word, "")) < DefaultMinPassword {
+			return "This password is close to your address or to the name of this site. Choose another one."
+		}
+	}
+	return ""
+}
+
+//go:embed common.txt
+var commonFile string
+
+// common are words that most bad passwords are made of, as they stand in common.txt.
+var common = readCommon(commonFile)
+
+func readCommon(file string) map[string]bool {
+	words := map[string]bool{}
+	for word := range strings.FieldsSeq(file) {
+		words[word] = true
+	}
+	return words
+}
+
+// runs are rows of keys, alphabets and the like; a part of one is no password.
+var runs = []string{
+	"01234567890123456789", "98765432109876543210", "abcdefghijklmnopqrstuvwxyzabc", "zyxwvutsrqponmlkjihgfedcba",
+	"qwertyuiopasdfghjklzxcvbnm", "qwertzuiopasdfghjklyxcvbnm", "azertyuiopqsdfghjklmwxcvbn", "poiuytrewqlkjhgfdsamnbvcxz",
+	"1qaz2wsx3edc4rfv5tgb6yhn7ujm8ik", "1q2w3e4r5t6y7u8i9o0p", "q1w2e3r4t5y6u7i8o9p0", "qazwsxedcrfvtgbyhnujmikolp", "!@#$%^&*()_+", "147258369", "159357456852",
+}
+
+// unleet undoes the usual replacements.
+var unleet = strings.NewReplacer("0", "o", "1", "i", "3", "e", "4", "a", "5", "s", "7", "t", "@", "a", "$", "s", "!", "i")
+
+// isCommon tells that a password is a common one, or is made from one by capitals, by look-alikes, or by digits and
+// signs around it; that it repeats a short piece; or that it is a part of a row of keys.
+func isCommon(password string) bool {
+	low := strings.ToLower(password)
+	const around = "0123456789!?.,-_*#+@$%&= "
+	stem := strings.Trim(low, around)
+	for _, s := range []string{low, stem, strings.TrimRight(low, around)} {
+		if common[s] || common[unleet.Replace(s)] {
+			return true
+		}
+	}
+	if repeats(low) || repeats(stem) {
+		return true
+	}
+	for _, run := range runs {
+		if strings.Contains(run, low) || len(stem) >= 4 && strings.Contains(run, stem) {
+			return true
+		}
+	}
+	return false
+}
+
+// repeats tells that s is one piece of up to four characters again and again, or two common words.
+func repeats(s string) bool {
+	r := []rune(s)
+	for size := 1; size <= min(4, len(r)/2); size++ {
+		same := true
+		for i := size; i < len(r) && same; i++ {
+			same = r[i] == r[i-size]
+		}
+		if same {
+			return true
+		}
+	}
+	half := len(r) / 2
+	return half > 0 && len(r)%2 == 0 && string(r[:half]) == string(r[half:]) && common[string(r[:half])]
+}

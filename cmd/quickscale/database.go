@@ -1,0 +1,31 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/quickscale/quickscale/internal/database"
+)
+
+const envDatabase = "QUICKSCALE_DATABASE_URL"
+
+// withDatabase opens the database that the environment names for a command, and closes it afterwards.
+func withDatabase(cmd *cobra.Command, fn func(ctx context.Context, db *database.DB, out output) error) (err error) {
+	given := os.Getenv(envDatabase)
+	if given == "" {
+		return usageError{errors.New(envDatabase + " is not set; it names the database, such as sqlite:quickscale.db or postgres://user@host/name")}
+	}
+	out, err := newOutput(cmd)
+	if err != nil {
+		return err
+	}
+	db, err := database.Open(cmd.Context(), given)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return fn(cmd.Context(), db, out)
+}

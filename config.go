@@ -1,0 +1,102 @@
+package quickscale
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/quickscale/quickscale/internal/seal"
+)
+
+// developmentSecret is what development seals with: known to everybody, so that mails survive a restart without any
+// set-up. Production does not start with it.
+const developmentSecret = "development-only-and-known-to-all"
+
+// complete fills in the defaults; the error tells all faults by the field's name and the variable that sets it.
+func (c Config) complete() (Config, error) {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("quickscale: "+format, args...)) }
+
+	if c.DB == nil {
+		fault("Config.DB is required")
+	}
+	switch c.Mode {
+	case "":
+		c.Mode = Production
+	case Production, Development:
+	default:
+		fault("Config.Mode (QUICKSCALE_ENV) is %q; use production or development", c.Mode)
+	}
+	c.BaseURL = strings.TrimSuffix(c.BaseURL, "/")
+	base, err := url.Parse(c.BaseURL)
+	switch {
+	case c.BaseURL == "":
+		fault("Config.BaseURL (QUICKSCALE_BASE_URL) is required, such as https://app.example.com")
+	case err != nil || base.Host == "" || (base.Scheme != "https" && base.Scheme != "http") || base.Path != "" || base.RawQuery != "" || base.Fragment != "" || base.User != nil:
+		fault("Config.BaseURL (QUICKSCALE_BASE_URL) must be a scheme and a host only, such as https://app.example.com")
+	case c.Mode == Production && base.Scheme != "https":
+		fault("Config.BaseURL (QUICKSCALE_BASE_URL) must be https in production")
+	}
+	if c.Mode == Production {
+		faults = append(faults, c.productionFaults()...)
+	}
+	switch {
+	case c.SecretKey == "" && c.Mode == Development:
+		c.SecretKey = developmentSecret
+	case c.SecretKey != "" && len(c.SecretKey) < seal.MinKeyBytes:
+		fault("Config.SecretKey (QUICKSCALE_SECRET_KEY) needs %d bytes or more; make one with: openssl rand -hex 32", seal.MinKeyBytes)
+	}
+	if c.StripeKey != "" {
+		if !strings.HasPrefix(c.StripeKey, "sk_") && !strings.HasPrefix(c.StripeKey, "rk_") {
+			fault("Config.StripeKey (STRIPE_SECRET_KEY) must begin with sk_ or rk_; publishable keys (pk_) are not used")
+		}
+		if len(c.WebhookSecrets) == 0 {
+			fault("Config.WebhookSecrets (STRIPE_WEBHOOK_SECRET) is required with a Stripe key; `stripe listen` or the endpoint's page shows it")
+		}
+	}
+	if len(faults) > 0 {
+		return Config{}, errors.Join(faults...)
+	}
+	if c.MailFrom == "" {
+		c.MailFrom = "no-reply@" + mailHost(base.Hostname())
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c, nil
+}
+
+// productionFaults are what development forgives.
+func (c Config) productionFaults() []error {
+	var faults []error
+	if c.SecretKey == "" || c.SecretKey == developmentSecret {
+		faults = append(faults, errors.New("quickscale: Config.SecretKey (QUICKSCALE_SECRET_KEY) is required in production; make one with: openssl rand -hex 32"))
+	}
+	if c.StripeKey == "" {
+		faults = append(faults, errors.New("quickscale: Config.StripeKey (STRIPE_SECRET_KEY) is required in production: the double is for development"))
+	}
+	if c.SMTPURL == "" && c.Mailer == nil {
+		faults = append(faults, errors.New("quickscale: Config.SMTPURL (QUICKSCALE_SMTP_URL) is required in production: the outbox is for development"))
+	}
+	return faults
+}
+
+// live tells whether the Stripe key moves money.
+func (c Config) live() bool {
+	return strings.HasPrefix(c.StripeKey, "sk_live_") || strings.HasPrefix(c.StripeKey, "rk_live_")
+}
+
+// mailHost is the domain for a sender; an IP address is none.
+func mailHost(host string) string {
+	if net.ParseIP(host) != nil {
+		return "localhost.invalid"
+	}
+	return host
+}

@@ -1,0 +1,97 @@
+package quickscale
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+)
+
+// Defaults of the environment.
+const (
+	DefaultAddr        = "127.0.0.1:8080"
+	DefaultDatabaseURL = "sqlite:quickscale.db"
+)
+
+// Environment is what the variables say, for programs that are configured by them.
+type Environment struct {
+	// Config lacks only DB and ReadDB.
+	Config Config
+	// Addr is where to listen (QUICKSCALE_ADDR).
+	Addr string
+	// DatabaseURL is for [Open] (QUICKSCALE_DATABASE_URL).
+	DatabaseURL string
+}
+
+// FromEnvironment reads the variables through getenv, such as os.Getenv:
+//
+//   - QUICKSCALE_ENV: development (the default) or production
+//   - QUICKSCALE_ADDR: where to listen; 127.0.0.1:8080
+//   - QUICKSCALE_BASE_URL: how people reach it; http:// and the address in development
+//   - QUICKSCALE_DATABASE_URL: sqlite:quickscale.db, or postgres://…
+//   - QUICKSCALE_SECRET_KEY, QUICKSCALE_SMTP_URL, QUICKSCALE_ADMIN_EMAIL
+//   - STRIPE_SECRET_KEY, STRIPE_WEBHOOK_SECRET: the latter may hold several, separated by commas
+//
+// Development, which has accounts and secrets that everybody knows, listens on a loopback address and is reached at
+// one only, unless QUICKSCALE_ENV says development in so many words. What is missing for production is told by [New].
+func FromEnvironment(getenv func(string) string) (Environment, error) {
+	get := func(name, fallback string) string {
+		if v := strings.TrimSpace(getenv(name)); v != "" {
+			return v
+		}
+		return fallback
+	}
+	e := Environment{
+		Addr:        get("QUICKSCALE_ADDR", DefaultAddr),
+		DatabaseURL: get("QUICKSCALE_DATABASE_URL", DefaultDatabaseURL),
+		Config: Config{
+			Mode:       Mode(get("QUICKSCALE_ENV", string(Development))),
+			SecretKey:  get("QUICKSCALE_SECRET_KEY", ""),
+			StripeKey:  get("STRIPE_SECRET_KEY", ""),
+			SMTPURL:    get("QUICKSCALE_SMTP_URL", ""),
+			AdminEmail: get("QUICKSCALE_ADMIN_EMAIL", ""),
+		},
+	}
+	for secret := range strings.SplitSeq(get("STRIPE_WEBHOOK_SECRET", ""), ",") {
+		if secret = strings.TrimSpace(secret); secret != "" {
+			e.Config.WebhookSecrets = append(e.Config.WebhookSecrets, secret)
+		}
+	}
+	host, port, err := net.SplitHostPort(e.Addr)
+	if err != nil {
+		return Environment{}, fmt.Errorf("quickscale: QUICKSCALE_ADDR is %q; use host:port, such as %s", e.Addr, DefaultAddr)
+	}
+	fallback := ""
+	if e.Config.Mode == Development {
+		if get("QUICKSCALE_ENV", "") == "" {
+			if err := staysHere(host, get("QUICKSCALE_BASE_URL", "")); err != nil {
+				return Environment{}, err
+			}
+		}
+		if host == "" || net.ParseIP(host).IsUnspecified() {
+			host = "127.0.0.1"
+		}
+		fallback = "http://" + net.JoinHostPort(host, port)
+	}
+	e.Config.BaseURL = get("QUICKSCALE_BASE_URL", fallback)
+	return e, nil
+}
+
+// staysHere refuses a development that nobody asked for and that others can reach: by its own address, or by a proxy
+// on the same machine.
+func staysHere(host, baseURL string) error {
+	const known = ", and development has accounts with a known password; set QUICKSCALE_ENV=production, or QUICKSCALE_ENV=development if that is what you want"
+	if !isLoopback(host) {
+		return errors.New("quickscale: QUICKSCALE_ADDR is open to other machines" + known)
+	}
+	if u, err := url.Parse(baseURL); baseURL != "" && err == nil && !isLoopback(u.Hostname()) {
+		return errors.New("quickscale: QUICKSCALE_BASE_URL is an address for other machines" + known)
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

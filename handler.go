@@ -1,0 +1,90 @@
+package quickscale
+
+import (
+	"fmt"
+	"io/fs"
+	"net/http"
+	"strings"
+
+	"github.com/quickscale/quickscale/internal/problem"
+	"github.com/quickscale/quickscale/internal/web"
+)
+
+// Handler serves every package's routes at the paths of the HTTP contract, below the root of the site: /auth/,
+// /account/, /billing/, /credits/, /services/, /api/v1/, /admin/, /webhooks/stripe and /static/, and in development
+// /dev/mail and /dev/stripe/. Other addresses get a page that says so. A host mounts it at "/" beside its own, more
+// specific routes, which it wraps in [App.Wrap].
+func (a *App) Handler() http.Handler { return a.handler }
+
+func (a *App) routes() http.Handler {
+	pages := http.NewServeMux()
+	pages.Handle(authPath+"/", a.Auth.Handler())
+	pages.Handle(accountPath+"/", a.Auth.Handler())
+	pages.Handle(billingPath+"/", a.Billing.Handler())
+	pages.Handle(creditsPath+"/", a.pages.Handler())
+	pages.Handle(servicesPath+"/", a.Services.Handler())
+	pages.Handle(adminPath+"/", a.Admin.Handler())
+	if a.outbox != nil {
+		pages.Handle(outboxPath, a.outbox.Handler())
+		pages.Handle(outboxPath+"/", a.outbox.Handler())
+	}
+	pages.HandleFunc("/", a.site.NotFound)
+
+	mux := http.NewServeMux()
+	mux.Handle("/", a.Wrap(pages))
+	// Whoever calls the API reads JSON, also when the wrapping refuses the call.
+	mux.Handle(apiPath+"/", web.JSONOnly(a.Wrap(a.Services.APIHandler())))
+	mux.Handle(a.site.AssetPath(), a.site.Assets())
+	// Stripe is another site, and its body is signed as it is: nothing stands before this handler.
+	mux.Handle(webhookPath, a.Webhooks.Handler())
+	if a.double != nil {
+		mux.Handle(doublePath+"/", http.StripPrefix(doublePath, a.double))
+	}
+	return mux
+}
+
+// Wrap is the middleware for the host's own pages: it knows who is signed in (auth.UserFrom), sets the security
+// headers, refuses what other sites send, and recovers from panics.
+func (a *App) Wrap(next http.Handler) http.Handler { return a.site.Protect(a.Auth.Load(next)) }
+
+// Health answers GET /healthz with 200 while the process runs, and GET /readyz with 200 when it can serve (see
+// [App.Ready]) and 503 otherwise. What is wrong is logged and not told.
+func (a *App) Health() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		web.JSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if err := a.Ready(r.Context()); err != nil {
+			a.cfg.Logger.ErrorContext(r.Context(), "not ready", "error", err)
+			a.site.FailJSON(w, r, errNotReady)
+			return
+		}
+		web.JSON(w, http.StatusOK, map[string]string{"status": "ready"})
+	})
+	return a.site.Protect(mux)
+}
+
+var errNotReady = problem.New(problem.CodeUnavailable, "The application cannot serve yet.")
+
+// secure tells whether people come over https.
+func (a *App) secure() bool { return strings.HasPrefix(a.cfg.BaseURL, "https://") }
+
+// Pages are the host's own pages inside the application's layout.
+type Pages struct{ views *web.Views }
+
+// Pages parses templates/*.html of files. Each defines the templates "title" and "content"; its data is .Data, and a
+// file whose name begins with an underscore holds parts that all of them share.
+func (a *App) Pages(files fs.FS) (*Pages, error) {
+	views, err := a.site.Views("host", files)
+	if err != nil {
+		return nil, fmt.Errorf("quickscale: %w", err)
+	}
+	return &Pages{views}, nil
+}
+
+// Render answers with the page of that name, without its ending. Serve it through [App.Wrap], so that the header knows
+// who is signed in.
+func (p *Pages) Render(w http.ResponseWriter, r *http.Request, status int, name string, data any) {
+	p.views.Render(w, r, status, name, data)
+}

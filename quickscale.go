@@ -1,0 +1,257 @@
+// Package quickscale turns a Go web application into a product that people pay for: accounts, Stripe payments, prepaid
+// credits, services metered in credits, and a back office.
+//
+// [New] wires the packages below into an [App] whose handler the host mounts in its own router:
+//
+//	pools, err := quickscale.Open(ctx, "sqlite:app.db")
+//	app, err := quickscale.New(quickscale.Config{DB: pools.DB, ReadDB: pools.ReadDB, Mode: quickscale.Development, BaseURL: "http://127.0.0.1:8080"})
+//	err = app.Migrate(ctx)
+//	err = app.Start(ctx)
+//	http.ListenAndServe("127.0.0.1:8080", app.Handler())
+//
+// Each package also works alone: auth, billing, credits, services, webhook, admin and mail. This one holds no rules of
+// its own.
+package quickscale
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stripe/stripe-go/v76/client"
+
+	"github.com/quickscale/quickscale/admin"
+	"github.com/quickscale/quickscale/auth"
+	"github.com/quickscale/quickscale/billing"
+	"github.com/quickscale/quickscale/billing/stripetest"
+	"github.com/quickscale/quickscale/credits"
+	"github.com/quickscale/quickscale/internal/database"
+	"github.com/quickscale/quickscale/internal/jobs"
+	"github.com/quickscale/quickscale/internal/web"
+	"github.com/quickscale/quickscale/mail"
+	"github.com/quickscale/quickscale/services"
+	"github.com/quickscale/quickscale/webhook"
+)
+
+// Mode is what an application runs as.
+type Mode string
+
+// The modes.
+const (
+	// Production refuses to start without its secrets, https and a real Stripe. It is what an empty Mode means.
+	Production Mode = "production"
+	// Development simulates what is not configured: Stripe by a double, mail by an outbox.
+	Development Mode = "development"
+)
+
+// Pools are an open database: a pool to write and one to read, which are the same on PostgreSQL.
+type Pools struct {
+	DB     *sqlx.DB
+	ReadDB *sqlx.DB
+
+	db *database.DB
+}
+
+// Open opens a database by its URL and checks that it answers: postgres://user:password@host:5432/name, or
+// sqlite:file.db, whose file is made when it is missing. A host that has a pool of its own needs no Open. The error
+// never holds the password.
+func Open(ctx context.Context, url string) (*Pools, error) {
+	db, err := database.Open(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	return &Pools{DB: db.Writer(), ReadDB: db.Reader(), db: db}, nil
+}
+
+// Close closes the pools. Call it after [App.Stop].
+func (p *Pools) Close() error { return p.db.Close() }
+
+// Config is what [New] takes.
+type Config struct {
+	// DB is the database, PostgreSQL or SQLite; the host keeps owning it. Required.
+	DB *sqlx.DB
+	// ReadDB is a pool for reading. Nil: DB. On SQLite, where DB should have a single connection, use [Open]'s.
+	ReadDB *sqlx.DB
+	// Mode is production or development. Empty: production.
+	Mode Mode
+	// BaseURL is how people reach the application, without a slash at the end, such as https://app.example.com. Links in
+	// mails and the ways back from Stripe begin with it. It must be https in production. Required.
+	BaseURL string
+	// SecretKey seals what must be kept and read again, such as a mail that waits. 32 bytes or more, the same in all
+	// processes. Required in production; in development empty means a key that everybody knows.
+	SecretKey string
+	// Name is the product's name, in pages and mails. Empty: QuickScale.
+	Name string
+	// StripeKey is Stripe's secret key (sk_test_…, sk_live_…, rk_…). Required in production; empty in development means
+	// the double at /dev/stripe/.
+	StripeKey string
+	// WebhookSecrets are the signing secrets (whsec_…) of Stripe's endpoint for /webhooks/stripe, several while one is
+	// rolled. Required with StripeKey.
+	WebhookSecrets []string
+	// Stripe replaces the client that is made from StripeKey, for hosts with a transport of their own. StripeKey still
+	// tells whether it is live.
+	Stripe *client.API
+	// SMTPURL is where mail is sent through, such as smtp://user:password@mail.example.com:587; see [mail.SMTPConfig].
+	// Required in production unless Mailer is set; empty in development means the outbox at /dev/mail.
+	SMTPURL string
+	// MailFrom is the sender, such as "Acme <hello@acme.example>". Empty: no-reply at BaseURL's host.
+	MailFrom string
+	// Mailer replaces SMTP.
+	Mailer mail.Mailer
+	// MailTemplates replaces texts of mails by file name, such as auth.verify.txt or credits.low.txt. Nil: none.
+	MailTemplates fs.FS
+	// LowCredits is the balance below which people are told by mail that their credits run low, once each time. 0: only
+	// those whose account has a mark of its own.
+	LowCredits credits.Amount
+	// SealKey signs the receipts of the ledger's seals; see credits.Ledger.SealReceipt. Nil: there are no receipts.
+	SealKey ed25519.PrivateKey
+	// AdminEmail becomes an administrator once the address is verified. Empty: nobody does.
+	AdminEmail string
+	// Templates replaces built-in templates by path: "web/layout.html", "auth/login.html". Nil: none.
+	Templates fs.FS
+	// Nav are links in the header before the built-in ones.
+	Nav []Link
+	// JobPoll is how often an idle process looks for jobs, and so the longest that one which is due waits. 0: 200 ms.
+	JobPoll time.Duration
+	// Clock tells the time. Nil: time.Now.
+	Clock func() time.Time
+	// Logger gets what happens and what goes wrong, never secrets. Nil: slog.Default.
+	Logger *slog.Logger
+}
+
+// Link is one entry of the header's navigation.
+type Link struct{ Label, URL string }
+
+// App is the wired application. Its parts are there to be called by the host; what changes a part's wiring (registering
+// services and webhook handlers) is done before Start.
+type App struct {
+	Auth     *auth.Auth
+	Billing  *billing.Billing
+	Credits  *credits.Ledger
+	Services *services.Services
+	Webhooks *webhook.Processor
+	Admin    *admin.Admin
+	Mail     *mail.Queue
+
+	cfg     Config
+	db      *database.DB
+	jobs    *jobs.Engine
+	site    *web.Site
+	pages   *credits.Pages
+	mails   *mail.Templates
+	stripe  *client.API
+	double  *stripetest.Server // nil with a real Stripe
+	outbox  *mail.Outbox       // nil with a real mailer
+	handler http.Handler
+}
+
+// New checks cfg whole, telling every fault at once, and wires the packages. It starts nothing and needs no table yet.
+func New(cfg Config) (*App, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, err
+	}
+	db, err := database.New(cfg.DB, cfg.ReadDB)
+	if err != nil {
+		return nil, err
+	}
+	a := &App{cfg: cfg, db: db}
+	for _, wire := range []func() error{a.wireSite, a.wireJobs, a.wireStripe, a.wireMail, a.wireMails, a.wireAuth, a.wireCredits, a.wireBilling, a.wireServices, a.wireAdmin, a.wireTasks} {
+		if err := wire(); err != nil {
+			return nil, err
+		}
+	}
+	a.handler = a.routes()
+	return a, nil
+}
+
+// Migrations are the schema changes of all packages, in order. River's own come with [App.Migrate].
+func migrationSets() []database.Migrations {
+	return []database.Migrations{
+		credits.Migrations(), webhook.Migrations(), mail.Migrations(), auth.Migrations(), billing.Migrations(), services.Migrations(), admin.Migrations(),
+	}
+}
+
+// Migrate makes all tables or brings them up to date. Any number of processes may call it at once.
+func (a *App) Migrate(ctx context.Context) error {
+	if err := a.jobs.Migrate(ctx); err != nil {
+		return err
+	}
+	sets := migrationSets()
+	if a.double != nil {
+		sets = append(sets, stripetest.Migrations())
+	}
+	return database.Migrate(ctx, a.db, sets...)
+}
+
+// Start begins to work jobs, and to deliver the double's webhooks where it is used. ctx bounds the start only.
+func (a *App) Start(ctx context.Context) error {
+	if a.double != nil {
+		if err := a.double.Start(ctx); err != nil {
+			return fmt.Errorf("quickscale: start the Stripe double: %w", err)
+		}
+	}
+	return a.jobs.Start(ctx)
+}
+
+// Stop takes no new jobs and waits for those that run, until ctx ends; what is cancelled then is done again later. Shut
+// the HTTP server down first.
+func (a *App) Stop(ctx context.Context) error {
+	err := a.jobs.Stop(ctx)
+	if a.double != nil {
+		a.double.Stop()
+	}
+	return err
+}
+
+// Stripe is the client that the application uses.
+func (a *App) Stripe() *client.API { return a.stripe }
+
+// Ledger account of a user: the user's id.
+func account(u auth.User) string { return u.ID }
+
+// Simulated names what is not real in this process, for a banner at the start: "stripe", "mail". Empty in production.
+func (a *App) Simulated() []string {
+	var names []string
+	if a.double != nil {
+		names = append(names, "stripe")
+	}
+	if a.outbox != nil {
+		names = append(names, "mail")
+	}
+	return names
+}
+
+// Ready tells whether the application can serve: the database answers and has all tables. The error says what is not.
+func (a *App) Ready(ctx context.Context) error {
+	if err := a.db.Ping(ctx); err != nil {
+		return err
+	}
+	missing, err := database.Pending(ctx, a.db, migrationSets()...)
+	if err != nil {
+		return err
+	}
+	behind, err := a.jobs.Pending(ctx)
+	if err != nil {
+		return err
+	}
+	if missing > 0 || behind {
+		return errors.New("quickscale: migrations are pending; call App.Migrate")
+	}
+	return nil
+}
+
+func (a *App) navigation() []web.Link {
+	links := make([]web.Link, len(a.cfg.Nav))
+	for i, l := range a.cfg.Nav {
+		links[i] = web.Link(l)
+	}
+	return slices.Clip(links)
+}

@@ -1,0 +1,303 @@
+package quickscale
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/stripe/stripe-go/v76"
+	"github.com/stripe/stripe-go/v76/client"
+
+	"github.com/quickscale/quickscale/admin"
+	"github.com/quickscale/quickscale/auth"
+	"github.com/quickscale/quickscale/billing"
+	"github.com/quickscale/quickscale/billing/stripetest"
+	"github.com/quickscale/quickscale/credits"
+	"github.com/quickscale/quickscale/internal/jobs"
+	"github.com/quickscale/quickscale/internal/web"
+	"github.com/quickscale/quickscale/mail"
+	"github.com/quickscale/quickscale/services"
+	"github.com/quickscale/quickscale/webhook"
+)
+
+// Where the parts are mounted (the HTTP contract).
+const (
+	authPath     = auth.DefaultPath
+	accountPath  = auth.DefaultAccountPath
+	billingPath  = billing.DefaultPath
+	creditsPath  = credits.DefaultPath
+	servicesPath = services.DefaultPath
+	apiPath      = services.DefaultAPIPath
+	adminPath    = admin.DefaultPath
+	webhookPath  = "/webhooks/stripe"
+	outboxPath   = mail.DefaultPath
+	doublePath   = "/dev/stripe"
+)
+
+func (a *App) wireSite() (err error) {
+	cfg := web.Config{
+		Name: a.cfg.Name, Templates: a.cfg.Templates, Chrome: a.chrome, Secure: a.secure(), Logger: a.cfg.Logger,
+	}
+	if a.cfg.StripeKey != "" {
+		cfg.FormActions = []string{billing.CheckoutOrigin}
+	}
+	a.site, err = web.New(cfg)
+	return err
+}
+
+func (a *App) wireJobs() (err error) {
+	a.jobs, err = jobs.New(jobs.Config{DB: a.db, PollInterval: a.cfg.JobPoll, Logger: a.cfg.Logger})
+	return err
+}
+
+// wireStripe makes the client, and in development the double that it talks to.
+func (a *App) wireStripe() error {
+	switch {
+	case a.cfg.Stripe != nil:
+		a.stripe = a.cfg.Stripe
+	case a.cfg.StripeKey != "":
+		backends := &stripe.Backends{
+			API:     backend(stripe.APIBackend),
+			Connect: backend(stripe.ConnectBackend),
+			Uploads: backend(stripe.UploadsBackend),
+		}
+		a.stripe = client.New(a.cfg.StripeKey, backends)
+	}
+	if a.cfg.StripeKey == "" {
+		store, err := stripetest.NewSQLStore(a.db.Writer())
+		if err != nil {
+			return err
+		}
+		a.cfg.WebhookSecrets = []string{stripetest.DefaultWebhookSecret}
+		a.double, err = stripetest.NewServer(stripetest.Config{
+			BaseURL: a.cfg.BaseURL + doublePath, WebhookURL: a.cfg.BaseURL + webhookPath, Store: store, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+		})
+		if err != nil {
+			return err
+		}
+		if a.stripe == nil {
+			a.stripe = a.double.Client()
+		}
+	}
+	var err error
+	a.Webhooks, err = webhook.New(webhook.Config{
+		DB: a.db.Writer(), ReadDB: a.db.Reader(), Jobs: a.jobs.Client(), Secrets: a.cfg.WebhookSecrets, Livemode: a.cfg.live(), Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	return a.Webhooks.AddWorkers(a.jobs.Workers())
+}
+
+// Limits of one call to Stripe. A call that gets no answer is repeated under the same idempotency key.
+const (
+	stripeTimeout = 30 * time.Second
+	stripeRetries = 2
+)
+
+func backend(kind stripe.SupportedBackend) stripe.Backend {
+	return stripe.GetBackendWithConfig(kind, &stripe.BackendConfig{
+		HTTPClient:        &http.Client{Timeout: stripeTimeout},
+		MaxNetworkRetries: stripe.Int64(stripeRetries),
+		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull}, // errors come back and are logged once, by us
+	})
+}
+
+func (a *App) wireMail() error {
+	mailer := a.cfg.Mailer
+	switch {
+	case mailer != nil:
+	case a.cfg.SMTPURL != "":
+		smtp, err := mail.NewSMTP(mail.SMTPConfig{URL: a.cfg.SMTPURL, From: a.cfg.MailFrom})
+		if err != nil {
+			return err
+		}
+		mailer = smtp
+	default:
+		outbox, err := mail.NewOutbox(mail.OutboxConfig{DB: a.db.Writer(), ReadDB: a.db.Reader(), Path: outboxPath, Site: a.site, Clock: a.cfg.Clock})
+		if err != nil {
+			return err
+		}
+		a.outbox, mailer = outbox, outbox
+	}
+	var err error
+	a.Mail, err = mail.NewQueue(mail.QueueConfig{
+		DB: a.db.Writer(), Mailer: mailer, Jobs: a.jobs.Client(), Secret: []byte(a.cfg.SecretKey), Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	return a.Mail.AddWorkers(a.jobs.Workers())
+}
+
+func (a *App) wireAuth() (err error) {
+	a.Auth, err = auth.New(auth.Config{
+		DB: a.db.Writer(), ReadDB: a.db.Reader(), Mail: a.Mail, BaseURL: a.cfg.BaseURL, Site: a.site, Panels: a.panels,
+		MailTemplates: a.cfg.MailTemplates, AdminEmail: a.cfg.AdminEmail, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+	})
+	return err
+}
+
+func (a *App) wireCredits() (err error) {
+	a.Credits, err = credits.New(credits.Config{
+		DB: a.db.Writer(), ReadDB: a.db.Reader(), Jobs: a.jobs.Client(), LowAt: a.cfg.LowCredits, OnLow: a.onLow, OnExpiring: a.onExpiring,
+		SigningKey: a.cfg.SealKey, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	if err := a.Credits.AddWorkers(a.jobs.Workers()); err != nil {
+		return err
+	}
+	if _, err := a.jobs.Client().PeriodicJobs().AddManySafely(a.Credits.PeriodicJobs()); err != nil {
+		return fmt.Errorf("quickscale: the ledger's jobs: %w", err)
+	}
+	a.pages, err = credits.NewPages(credits.PagesConfig{
+		Ledger: a.Credits, Account: accountOf, LoginURL: authPath + "/login", BuyURL: billingPath + "/", Site: a.site,
+	})
+	return err
+}
+
+func (a *App) wireBilling() (err error) {
+	a.Billing, err = billing.New(billing.Config{
+		DB: a.db.Writer(), ReadDB: a.db.Reader(), Stripe: a.stripe, Ledger: a.Credits, BaseURL: a.cfg.BaseURL,
+		Customer: func(r *http.Request) (billing.Customer, bool) {
+			u, ok := auth.UserFrom(r.Context())
+			return billing.Customer{Account: account(u), Email: u.Email, Name: u.Name, Verified: u.Verified()}, ok
+		},
+		LoginURL: authPath + "/login", CreditsURL: creditsPath + "/", Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	a.Billing.Register(a.Webhooks)
+	return nil
+}
+
+func (a *App) wireServices() (err error) {
+	a.Services, err = services.New(services.Config{
+		DB: a.db.Writer(), ReadDB: a.db.Reader(), Ledger: a.Credits,
+		User: func(r *http.Request) (services.Caller, bool) {
+			id, ok := accountOf(r)
+			return services.Caller{Account: id}, ok
+		},
+		API: a.apiCaller, LoginURL: authPath + "/login", BuyURL: billingPath + "/", Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+	})
+	return err
+}
+
+func (a *App) wireAdmin() (err error) {
+	a.Admin, err = admin.New(admin.Config{
+		DB: a.db.Writer(), ReadDB: a.db.Reader(), Users: a.Auth, Ledger: a.Credits, Verifier: a.Credits, Payments: a.Billing, Events: a.Webhooks,
+		Staff: func(r *http.Request) (admin.Staff, bool) {
+			u, ok := auth.UserFrom(r.Context())
+			return admin.Staff{ID: u.ID, Email: u.Email}, ok && u.IsStaff()
+		},
+		Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+	})
+	return err
+}
+
+// How often the processes look for what no event brings.
+const (
+	sweepEvery     = 5 * time.Minute
+	catalogueEvery = time.Hour
+	accountsEvery  = 24 * time.Hour
+	pruneEvery     = 24 * time.Hour
+)
+
+func (a *App) wireTasks() error {
+	for _, task := range []struct {
+		name  string
+		every time.Duration
+		run   func(ctx context.Context) error
+	}{
+		{"webhook_sweep", sweepEvery, func(ctx context.Context) error {
+			_, err := a.Webhooks.Sweep(ctx, webhook.DefaultStale)
+			return err
+		}},
+		{"webhook_prune", pruneEvery, func(ctx context.Context) error {
+			_, err := a.Webhooks.Prune(ctx, webhook.PruneParams{})
+			return err
+		}},
+		{"services_sweep", sweepEvery, func(ctx context.Context) error {
+			_, err := a.Services.Sweep(ctx)
+			return err
+		}},
+		{"auth_sweep", accountsEvery, func(ctx context.Context) error {
+			_, err := a.Auth.Sweep(ctx)
+			return err
+		}},
+		{"billing_catalogue", catalogueEvery, a.Billing.SyncCatalogue},
+	} {
+		if err := a.jobs.Every(task.name, task.every, task.run); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// accountOf is the ledger account of who is signed in.
+func accountOf(r *http.Request) (string, bool) {
+	u, ok := auth.UserFrom(r.Context())
+	return account(u), ok
+}
+
+// apiCaller tells who calls the API: an API key, or else the session of the browser.
+func (a *App) apiCaller(r *http.Request) (services.Caller, error) {
+	token, ok := auth.BearerToken(r)
+	if !ok {
+		if id, signedIn := accountOf(r); signedIn {
+			return services.Caller{Account: id}, nil
+		}
+		return services.Caller{}, services.ErrUnauthenticated
+	}
+	u, _, err := a.Auth.AuthenticateKey(r.Context(), token)
+	if err != nil {
+		return services.Caller{}, err
+	}
+	return services.Caller{Account: account(u)}, nil
+}
+
+// panels are the cards of the dashboard.
+func (a *App) panels(r *http.Request, u auth.User) ([]auth.Panel, error) {
+	b, err := a.Credits.Balance(r.Context(), account(u))
+	if err != nil {
+		return nil, err
+	}
+	note := "They do not expire."
+	if b.NextExpiry != nil {
+		note = "The next ones expire on " + b.NextExpiry.Format("2 Jan 2006") + "."
+	}
+	if b.Available == 0 {
+		note = "Buy a pack to use the services."
+	}
+	return []auth.Panel{
+		{Label: "Credits", Value: b.Available.String(), Note: note, URL: billingPath + "/", Action: "Buy credits"},
+	}, nil
+}
+
+// chrome surrounds every page: navigation, who is signed in, and what they have.
+func (a *App) chrome(r *http.Request) web.Chrome {
+	c := web.Chrome{Nav: a.navigation(), LoginURL: authPath + "/login", SignupURL: authPath + "/signup", LogoutURL: authPath + "/logout", BalanceURL: creditsPath + "/"}
+	u, ok := auth.UserFrom(r.Context())
+	c.Nav = append(c.Nav, web.Link{Label: "Services", URL: servicesPath + "/"}, web.Link{Label: "Pricing", URL: billingPath + "/"})
+	if !ok {
+		return c
+	}
+	c.Nav = append(c.Nav, web.Link{Label: "Account", URL: accountPath + "/"})
+	if u.IsStaff() {
+		c.Nav = append(c.Nav, web.Link{Label: "Back office", URL: adminPath + "/"})
+	}
+	c.Person = &web.Person{Name: u.Name, Email: u.Email, AccountURL: accountPath + "/"}
+	b, err := a.Credits.Balance(r.Context(), account(u))
+	if err != nil {
+		// A page is worth showing without the figure in its header.
+		a.cfg.Logger.ErrorContext(r.Context(), "balance for the header", slog.Any("error", err))
+		return c
+	}
+	c.Balance = b.Available.String()
+	return c
+}
