@@ -359,31 +359,41 @@ func (w *work) flushSQLite(ctx context.Context, sections []section) error {
 	// A context that can end costs a goroutine for each of many short statements.
 	ctx = context.WithoutCancel(ctx)
 	for _, s := range sections {
-		if err := w.execEach(ctx, s.bulk.sqlite, s.rows, len(s.bulk.cols)); err != nil {
+		width := len(s.bulk.cols)
+		rest, err := w.execRows(ctx, s.bulk.several, width, severalRows, s.rows.values)
+		if err != nil {
+			return err
+		}
+		if _, err := w.execRows(ctx, s.bulk.sqlite, width, 1, rest); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// execEach runs a statement for each row.
-func (w *work) execEach(ctx context.Context, query string, rows *rows, width int) error {
+// execRows runs a statement that takes n rows for as many whole runs of n as there are, and returns the values of the
+// rows that are left.
+func (w *work) execRows(ctx context.Context, query string, width, n int, values []any) ([]any, error) {
+	size := width * n
+	if query == "" || len(values) < size {
+		return values, nil
+	}
 	exec := func(args []any) error {
 		_, err := w.tx.ExecContext(ctx, query, args...)
 		return err
 	}
-	if stmt := w.l.statements.of(w.tx, query); stmt != nil { //nolint:sqlclosecheck // the transaction's, which ends with it
+	if stmt := w.l.statements.of(w.tx, query); stmt != nil {
 		exec = func(args []any) error {
 			_, err := stmt.ExecContext(ctx, args...)
 			return err
 		}
 	}
-	for i := range rows.n {
-		if err := exec(rows.values[i*width : (i+1)*width]); err != nil {
-			return err
+	for ; len(values) >= size; values = values[size:] {
+		if err := exec(values[:size]); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return values, nil
 }
 
 // flushPostgres sends all sections as one statement. Foreign keys are checked at its end, so that the order of the

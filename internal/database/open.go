@@ -82,8 +82,8 @@ func openSQLite(path string) (*DB, error) {
 		fmt.Sprintf("busy_timeout(%d)", sqliteBusyTimeoutMS),
 		"journal_mode(WAL)",
 		"synchronous(FULL)",
-		"cache_size(-65536)",
-		"wal_autocheckpoint(2000)",
+		"cache_size(-65536)",       // 64 MiB: a writer of random rows should find their pages
+		"wal_autocheckpoint(2000)", // pages; grouped writes would otherwise check-point every few commits
 		"foreign_keys(1)",
 	}}
 	if path == ":memory:" {
