@@ -76,6 +76,7 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) (err er
 	}
 
 	router := chi.NewRouter()
+	router.Use(http.NewCrossOriginProtection().Handler) // nobody is signed in by a form of another site
 	router.Get("/", http.RedirectHandler("/services/", http.StatusSeeOther).ServeHTTP)
 	router.Get("/enter", members.form)
 	router.Post("/enter", members.enter)
