@@ -54,7 +54,7 @@ func (l *Ledger) AdjustTx(ctx context.Context, tx *sqlx.Tx, p AdjustParams) (Ent
 
 type adjustOp struct {
 	p     AdjustParams
-	print string
+	mark  string
 	entry Entry
 }
 
@@ -71,8 +71,8 @@ func newAdjust(p AdjustParams) (*adjustOp, error) {
 	if err := checkReason(&p.By); err != nil {
 		return nil, err
 	}
-	print, err := fingerprint(p.IdempotencyKey, "adjust", p)
-	return &adjustOp{p: p, print: print}, err
+	mark, err := fingerprint(p.IdempotencyKey, "adjust", p)
+	return &adjustOp{p: p, mark: mark}, err
 }
 
 func (o *adjustOp) needs(n *needs) {
@@ -85,14 +85,14 @@ func (o *adjustOp) needs(n *needs) {
 
 func (o *adjustOp) apply(ctx context.Context, w *work) error {
 	a := w.account(o.p.Account)
-	e, found, err := w.replay(a.ID, o.p.IdempotencyKey, o.print)
+	e, found, err := w.replay(a.ID, o.p.IdempotencyKey, o.mark)
 	if found || err != nil {
 		o.entry = e
 		return err
 	}
 	metadata := map[string]string{"by": o.p.By}
 	maps.Copy(metadata, o.p.Metadata)
-	n := note{reason: o.p.Reason, reference: o.p.Reference, metadata: metadata, key: o.p.IdempotencyKey, fingerprint: o.print}
+	n := note{reason: o.p.Reason, reference: o.p.Reference, metadata: metadata, key: o.p.IdempotencyKey, fingerprint: o.mark}
 	if o.p.Amount > 0 {
 		o.entry, err = w.add(ctx, a, KindAdjust, Admin, priorityOther, o.p.Amount, nil, n)
 		return err

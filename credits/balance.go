@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/quickscale/quickscale/internal/database"
 )
 
@@ -18,7 +20,7 @@ type Balance struct {
 	// Available can be spent; Held is set aside by open holds; Debt is owed, and while it is nothing is available.
 	Available Amount `json:"available"`
 	Held      Amount `json:"held"`
-	Debt      Amount `json:"debt"`
+	Debt      Amount `json:"debt,omitempty"`
 	// BySource splits Available, without sources that have nothing.
 	BySource map[Source]Amount `json:"by_source"`
 	// NextExpiry is when the next part of Available stops counting. Nil: none does.
@@ -98,7 +100,7 @@ func (l *Ledger) BalanceWithin(ctx context.Context, account string, within time.
 	return b, nil
 }
 
-// expires adds to the day's expiring credits. Calls come with ascending times or are sorted later.
+// expires adds to the day's expiring credits.
 func (b *Balance) expires(at time.Time, amount Amount) {
 	day := at.Truncate(24 * time.Hour)
 	i, found := slices.BinarySearchFunc(b.Expiring, day, func(e Expiring, d time.Time) int { return e.Day.Compare(d) })
@@ -109,63 +111,68 @@ func (b *Balance) expires(at time.Time, amount Amount) {
 }
 
 // dueBalance is the balance of an account whose row the clock has overtaken, though no write has noticed: it goes
-// through the open lots. Shares of holds whose time is over count as given back, expired lots as closed, and debt as
-// paid by what was given back.
+// through the open lots, and does what the next write will do with the holds whose time is over.
 func (l *Ledger) dueBalance(ctx context.Context, account string, within time.Duration, now time.Time) (Balance, error) {
-	const read = `SELECT a.held, a.debt, a.frozen, l.source, l.priority, l.seq, l.expires_at, COALESCE(l.free, 0) + COALESCE(b.amount, 0) AS free,
-			COALESCE(b.amount, 0) AS back
-		FROM qs_credit_accounts a
-		LEFT JOIN qs_credit_lots_now l ON l.account_id = a.id AND (l.open OR l.id IN
-			(SELECT lot_id FROM qs_credit_held WHERE account_id = ? AND expires_at <= ?))
-		LEFT JOIN (SELECT lot_id, SUM(amount) AS amount FROM qs_credit_held WHERE account_id = ? AND expires_at <= ? GROUP BY lot_id) AS b ON b.lot_id = l.id
-		WHERE a.id = ?`
-	var rows []struct {
-		Held      Amount         `db:"held"`
-		Debt      Amount         `db:"debt"`
-		Frozen    string         `db:"frozen"`
-		Source    *Source        `db:"source"`
-		Priority  *int           `db:"priority"`
-		Seq       *int64         `db:"seq"`
-		ExpiresAt *database.Time `db:"expires_at"`
-		Free      Amount         `db:"free"`
-		Back      Amount         `db:"back"`
+	tx, err := l.snapshot(ctx)
+	if err != nil {
+		return Balance{}, err
 	}
-	at := database.At(now)
-	if err := l.db.Select(ctx, &rows, read, account, at, account, at, account); err != nil {
+	defer tx.end()
+	var rows []accountRow
+	if err := tx.selectAll(ctx, &rows, `SELECT `+accountColumns+` FROM qs_credit_accounts WHERE id = ?`, account); err != nil {
 		return Balance{}, fmt.Errorf("credits: balance of account %s: %w", account, err)
 	}
-	b := Balance{BySource: map[Source]Amount{}}
-	var open []*lot
-	for _, r := range rows {
-		b.Held, b.Debt, b.Frozen = r.Held, r.Debt, r.Frozen != ""
-		if r.Source == nil {
+	const (
+		open = `SELECT ` + lotColumns + ` FROM qs_credit_lots_now WHERE account_id = ? AND open`
+		due  = `SELECT h.hold_id, h.expires_at AS until, h.amount, l.id, l.source, l.priority, l.seq, l.expires_at
+			FROM qs_credit_held h JOIN qs_credit_lots l ON l.id = h.lot_id WHERE h.account_id = ? AND h.expires_at <= ?
+			ORDER BY h.expires_at, h.hold_id, l.priority, (l.expires_at IS NULL), l.expires_at, l.seq, l.id`
+	)
+	var lots []*lot
+	if err := tx.selectAll(ctx, &lots, open, account); err != nil {
+		return Balance{}, fmt.Errorf("credits: open lots of account %s: %w", account, err)
+	}
+	var returns []struct {
+		Hold      uuid.UUID      `db:"hold_id"`
+		Until     database.Time  `db:"until"`
+		Back      Amount         `db:"amount"`
+		ID        uuid.UUID      `db:"id"`
+		Source    Source         `db:"source"`
+		Priority  int            `db:"priority"`
+		Seq       int64          `db:"seq"`
+		ExpiresAt *database.Time `db:"expires_at"`
+	}
+	if err := tx.selectAll(ctx, &returns, due, account, database.At(now)); err != nil {
+		return Balance{}, fmt.Errorf("credits: due holds of account %s: %w", account, err)
+	}
+	b := Balance{Held: rows[0].Held, Debt: rows[0].Debt, Frozen: rows[0].Frozen != "", BySource: map[Source]Amount{}}
+	for _, r := range returns {
+		b.Held -= r.Back
+		x := &lot{ID: r.ID, Source: r.Source, Priority: r.Priority, Seq: r.Seq, ExpiresAt: r.ExpiresAt}
+		if x.expired(r.Until.Time) {
 			continue
 		}
-		x := &lot{Source: *r.Source, Priority: *r.Priority, Seq: *r.Seq, ExpiresAt: r.ExpiresAt, Free: r.Free}
-		if !x.expired(now) {
-			open = append(open, x)
-		}
-	}
-	for _, r := range rows {
-		b.Held -= r.Back
-	}
-	slices.SortFunc(open, (*lot).compare)
-	for _, x := range open {
-		paid := min(b.Debt, x.Free)
+		// While there is debt nothing is available, so that what is given back is all that can pay.
+		paid := min(b.Debt, r.Back)
 		b.Debt -= paid
-		x.Free -= paid
-		if x.Free == 0 {
+		x.Free = r.Back - paid
+		lots = append(lots, x)
+	}
+	for _, x := range lots {
+		if x.Free == 0 || x.expired(now) {
 			continue
 		}
 		b.Available += x.Free
 		b.BySource[x.Source] += x.Free
-		if expires := x.ExpiresAt.Std(); expires != nil {
-			if b.NextExpiry == nil || expires.Before(*b.NextExpiry) {
-				b.NextExpiry = expires
-			}
-			if expires.Before(now.Add(within)) {
-				b.expires(*expires, x.Free)
-			}
+		expires := x.ExpiresAt.Std()
+		if expires == nil {
+			continue
+		}
+		if b.NextExpiry == nil || expires.Before(*b.NextExpiry) {
+			b.NextExpiry = expires
+		}
+		if expires.Before(now.Add(within)) {
+			b.expires(*expires, x.Free)
 		}
 	}
 	return b, nil

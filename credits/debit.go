@@ -59,7 +59,7 @@ func (l *Ledger) DebitTx(ctx context.Context, tx *sqlx.Tx, p DebitParams) (Entry
 
 type debitOp struct {
 	p     DebitParams
-	print string
+	mark  string
 	entry Entry
 }
 
@@ -73,12 +73,12 @@ func newDebit(p DebitParams) (*debitOp, error) {
 	if err := checkReason(&p.Reason); err != nil {
 		return nil, err
 	}
-	print, err := fingerprint(p.IdempotencyKey, "debit", p)
-	return &debitOp{p: p, print: print}, err
+	mark, err := fingerprint(p.IdempotencyKey, "debit", p)
+	return &debitOp{p: p, mark: mark}, err
 }
 
 func (o *debitOp) note() note {
-	return note{service: o.p.Service, reason: o.p.Reason, reference: o.p.Reference, metadata: o.p.Metadata, key: o.p.IdempotencyKey, fingerprint: o.print}
+	return note{service: o.p.Service, reason: o.p.Reason, reference: o.p.Reference, metadata: o.p.Metadata, key: o.p.IdempotencyKey, fingerprint: o.mark}
 }
 
 func (o *debitOp) needs(n *needs) {
@@ -90,7 +90,7 @@ func (o *debitOp) needs(n *needs) {
 
 func (o *debitOp) apply(ctx context.Context, w *work) error {
 	a := w.account(o.p.Account)
-	e, found, err := w.replay(a.ID, o.p.IdempotencyKey, o.print)
+	e, found, err := w.replay(a.ID, o.p.IdempotencyKey, o.mark)
 	if found || err != nil {
 		o.entry = e
 		return err

@@ -57,9 +57,9 @@ type Entry struct {
 
 // Allocation is the share of one lot in an entry, negative where the lot was used.
 type Allocation struct {
-	Lot    uuid.UUID `json:"lot" db:"lot_id"`
-	Source Source    `json:"source" db:"source"`
-	Amount Amount    `json:"amount" db:"amount"`
+	Lot    uuid.UUID `db:"lot_id" json:"lot"`
+	Source Source    `db:"source" json:"source"`
+	Amount Amount    `db:"amount" json:"amount"`
 }
 
 type entryRow struct {
@@ -162,7 +162,7 @@ func (w *work) write(a *account, kind Kind, amount, debt Amount, source Source, 
 	for i, s := range shares {
 		e.Allocations[i] = Allocation{s.lot.ID, s.lot.Source, s.amount}
 	}
-	if len(shares) == 1 {
+	if len(shares) == 1 && !shares[0].lot.fresh { // a lot that is new refers to its entry, which so cannot refer to it
 		only = &shares[0].lot.ID
 	} else {
 		for _, s := range shares {

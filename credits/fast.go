@@ -52,7 +52,7 @@ SELECT id, seq, last_at, available, held, head_lot, head_source FROM a`
 
 var (
 	debitedAccounts = newBulk("", 0, `account text, total bigint, first integer, upto integer, keys text`)
-	debitedEntries  = newBulk("", 0, `id uuid, amount bigint, sum bigint, service text, reason text, reference text, metadata text, key text, print text`)
+	debitedEntries  = newBulk("", 0, `id uuid, amount bigint, sum bigint, service text, reason text, reference text, metadata text, key text, mark text`)
 )
 
 // one tries [oneDebit]. done is false where the debit has to go the long way; nothing has happened then.
@@ -71,7 +71,7 @@ func (l *Ledger) one(ctx context.Context, o *debitOp) (done bool, err error) {
 	a := debited{ID: o.p.Account}
 	var e Entry
 	err = l.statements.row(ctx, oneDebit, database.At(l.now()), int64(l.lowAt), o.p.Account, int64(o.p.Amount), orNull(o.p.IdempotencyKey), id,
-		o.p.Service, o.p.Reason, o.p.Reference, metadata, orNull(o.print)).Scan(&e.Seq, &e.Balance, &e.Available, &a.Head, &a.Source, &a.At)
+		o.p.Service, o.p.Reason, o.p.Reference, metadata, orNull(o.mark)).Scan(&e.Seq, &e.Balance, &e.Available, &a.Head, &a.Source, &a.At)
 	switch {
 	case database.IsNoRows(err), refused(err):
 		return false, nil
@@ -82,9 +82,12 @@ func (l *Ledger) one(ctx context.Context, o *debitOp) (done bool, err error) {
 	return true, nil
 }
 
-// refused tells that the server has answered with an error, so that the statement has done nothing. After other errors
-// it may have.
-func refused(err error) bool { return database.SQLState(err) != "" }
+// refused tells that the server has answered with an error of the statement, which so has done nothing. After other
+// errors it may have: a connection that was lost (class 08) or taken down (57P) may have been so after the commit.
+func refused(err error) bool {
+	state := database.SQLState(err)
+	return state != "" && !strings.HasPrefix(state, "08") && !strings.HasPrefix(state, "57P")
+}
 
 // debited is an account that [manyDebits] has changed, as it was before.
 type debited struct {
@@ -144,7 +147,7 @@ func (l *Ledger) many(ctx context.Context, calls []*call) (rest []*call) {
 			}
 			ids = append(ids, id)
 			sum += o.p.Amount
-			entries.add(id, o.p.Amount, sum, o.p.Service, o.p.Reason, o.p.Reference, metadata, orNull(o.p.IdempotencyKey), orNull(o.print))
+			entries.add(id, o.p.Amount, sum, o.p.Service, o.p.Reason, o.p.Reference, metadata, orNull(o.p.IdempotencyKey), orNull(o.mark))
 		}
 		var keys *string
 		if len(q.keys) > 0 {

@@ -91,7 +91,7 @@ func (l *Ledger) GrantTx(ctx context.Context, tx *sqlx.Tx, p GrantParams) (Entry
 
 type grantOp struct {
 	p     GrantParams
-	print string
+	mark  string
 	entry Entry
 }
 
@@ -119,8 +119,8 @@ func newGrant(p GrantParams) (*grantOp, error) {
 	if p.Priority < 0 || p.Priority > MaxPriority {
 		return nil, ErrPriority
 	}
-	print, err := fingerprint(p.IdempotencyKey, "grant", p)
-	return &grantOp{p: p, print: print}, err
+	mark, err := fingerprint(p.IdempotencyKey, "grant", p)
+	return &grantOp{p: p, mark: mark}, err
 }
 
 func (o *grantOp) needs(n *needs) {
@@ -131,13 +131,13 @@ func (o *grantOp) needs(n *needs) {
 
 func (o *grantOp) apply(ctx context.Context, w *work) error {
 	a := w.account(o.p.Account)
-	e, found, err := w.replay(a.ID, o.p.IdempotencyKey, o.print)
+	e, found, err := w.replay(a.ID, o.p.IdempotencyKey, o.mark)
 	if found || err != nil {
 		o.entry = e
 		return err
 	}
 	o.entry, err = w.add(ctx, a, KindGrant, o.p.Source, o.p.Priority, o.p.Amount, o.p.ExpiresAt, note{reason: o.p.Reason, reference: o.p.Reference,
-		metadata: o.p.Metadata, key: o.p.IdempotencyKey, fingerprint: o.print})
+		metadata: o.p.Metadata, key: o.p.IdempotencyKey, fingerprint: o.mark})
 	return err
 }
 

@@ -231,9 +231,9 @@ type Statement struct {
 
 // Movement is what the entries of a kind come to.
 type Movement struct {
-	Kind    Kind   `json:"kind" db:"kind"`
-	Entries int64  `json:"entries" db:"entries"`
-	Amount  Amount `json:"amount" db:"amount"`
+	Kind    Kind   `db:"kind"    json:"kind"`
+	Entries int64  `db:"entries" json:"entries"`
+	Amount  Amount `db:"amount"  json:"amount"`
 }
 
 // Statement adds up the month (UTC) that holds the time. Its entries are those of [Ledger.History] from From until

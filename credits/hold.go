@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"time"
 
 	"github.com/google/uuid"
@@ -105,11 +106,7 @@ var (
 	updateHolds    = newBulk("qs_credit_holds", 1, `id uuid, remaining bigint, status text, entry_id uuid`)
 	insertHoldLots = newBulk("qs_credit_hold_lots", 0, `hold_id uuid, lot_id uuid, amount bigint`)
 	updateHoldLots = newBulk("qs_credit_hold_lots", 2, `hold_id uuid, lot_id uuid, amount bigint`)
-	holdersByID    = database.Query{
-		Postgres: `SELECT h.* FROM unnest(?::uuid[]) AS u(id) CROSS JOIN LATERAL (SELECT id, account_id FROM qs_credit_holds WHERE id = u.id LIMIT 1) AS h`,
-		SQLite:   `SELECT id, account_id FROM qs_credit_holds WHERE id IN (SELECT value FROM json_each(?))`,
-	}
-	holdsByID = database.Query{
+	holdsByID      = database.Query{
 		Postgres: `SELECT h.* FROM unnest(?::uuid[]) AS u(id) CROSS JOIN LATERAL (SELECT ` + holdColumns + fromHolds + `WHERE h.id = u.id LIMIT 1) AS h`,
 		SQLite:   `SELECT ` + holdColumns + fromHolds + `WHERE h.id IN (SELECT value FROM json_each(?))`,
 	}
@@ -142,8 +139,7 @@ func newHoldID(account string) (uuid.UUID, error) {
 func accountByte(account string) byte {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(account)) // never fails
-	sum := h.Sum32()
-	return byte(sum ^ sum>>8 ^ sum>>16 ^ sum>>24)
+	return h.Sum(nil)[3]
 }
 
 // Reserve sets credits aside for work whose outcome is not known yet. The errors are those of [Ledger.Debit],
@@ -172,9 +168,9 @@ func (l *Ledger) ReserveTx(ctx context.Context, tx *sqlx.Tx, p ReserveParams) (H
 }
 
 type reserveOp struct {
-	p     ReserveParams
-	print string
-	hold  Hold
+	p    ReserveParams
+	mark string
+	hold Hold
 }
 
 func newReserve(p ReserveParams) (*reserveOp, error) {
@@ -197,8 +193,8 @@ func newReserve(p ReserveParams) (*reserveOp, error) {
 	if err := checkReason(&p.Reason); err != nil {
 		return nil, err
 	}
-	print, err := fingerprint(p.IdempotencyKey, "reserve", p)
-	return &reserveOp{p: p, print: print}, err
+	mark, err := fingerprint(p.IdempotencyKey, "reserve", p)
+	return &reserveOp{p: p, mark: mark}, err
 }
 
 func (o *reserveOp) needs(n *needs) {
@@ -212,7 +208,7 @@ func (o *reserveOp) needs(n *needs) {
 func (o *reserveOp) apply(ctx context.Context, w *work) error {
 	a := w.account(o.p.Account)
 	if h := w.holdKeys[key{a.ID, o.p.IdempotencyKey}]; h != nil && (h.Status == HoldOpen || h.Status == HoldSettled) {
-		if h.Fingerprint == nil || *h.Fingerprint != o.print {
+		if h.Fingerprint == nil || *h.Fingerprint != o.mark {
 			return ErrIdempotencyMismatch
 		}
 		o.hold = h.hold()
@@ -235,7 +231,7 @@ func (o *reserveOp) apply(ctx context.Context, w *work) error {
 	}
 	a.Held = held
 	h := &hold{ID: id, Account: a.ID, Amount: o.p.Amount, Remaining: o.p.Amount, Status: HoldOpen, Over: o.p.Over, Service: o.p.Service, Reason: o.p.Reason,
-		Reference: o.p.Reference, Key: orNull(o.p.IdempotencyKey), Fingerprint: orNull(o.print), ExpiresAt: database.At(a.now.Add(o.p.TTL)),
+		Reference: o.p.Reference, Key: orNull(o.p.IdempotencyKey), Fingerprint: orNull(o.mark), ExpiresAt: database.At(a.now.Add(o.p.TTL)),
 		CreatedAt: database.At(a.now), shares: shares, fresh: true}
 	if len(shares) == 1 {
 		h.Lot = &shares[0].lot.ID
@@ -305,7 +301,7 @@ func (l *Ledger) SettleWithTx(ctx context.Context, tx *sqlx.Tx, p SettleParams) 
 
 type settleOp struct {
 	p     SettleParams
-	print string
+	mark  string
 	entry Entry
 }
 
@@ -313,8 +309,8 @@ func newSettle(p SettleParams) (*settleOp, error) {
 	if p.Amount < 0 {
 		return nil, ErrAmountNegative
 	}
-	print, err := fingerprint(p.IdempotencyKey, "settle", p)
-	return &settleOp{p: p, print: print}, err
+	mark, err := fingerprint(p.IdempotencyKey, "settle", p)
+	return &settleOp{p: p, mark: mark}, err
 }
 
 func (o *settleOp) needs(n *needs) { n.holds = append(n.holds, o.p.Hold) }
@@ -330,7 +326,7 @@ func (o *settleOp) apply(ctx context.Context, w *work) error {
 		if err := w.loadKeys(ctx, []key{{a.ID, o.p.IdempotencyKey}}); err != nil {
 			return err
 		}
-		if e, found, err := w.replay(a.ID, o.p.IdempotencyKey, o.print); found || err != nil {
+		if e, found, err := w.replay(a.ID, o.p.IdempotencyKey, o.mark); found || err != nil {
 			o.entry = e
 			return err
 		}
@@ -343,9 +339,7 @@ func (o *settleOp) apply(ctx context.Context, w *work) error {
 	case HoldOpen:
 	}
 	amount, metadata := o.p.Amount, map[string]string{"hold": h.ID.String()}
-	for k, v := range o.p.Metadata {
-		metadata[k] = v
-	}
+	maps.Copy(metadata, o.p.Metadata)
 	if amount > h.Remaining {
 		switch h.Over {
 		case OverRefuse:
@@ -357,7 +351,7 @@ func (o *settleOp) apply(ctx context.Context, w *work) error {
 		}
 	}
 	e, err := w.settle(ctx, a, h, amount, o.p.Partial, note{service: h.Service, reason: h.Reason, reference: h.Reference, metadata: metadata,
-		key: o.p.IdempotencyKey, fingerprint: o.print})
+		key: o.p.IdempotencyKey, fingerprint: o.mark})
 	o.entry = e
 	return err
 }
@@ -530,24 +524,6 @@ func (o releaseOp) apply(ctx context.Context, w *work) error {
 	return w.afterReturn(ctx, a, back, false, note{reference: h.Reference, service: h.Service})
 }
 
-// findHolders adds the accounts of the holds that operations name.
-func (w *work) findHolders(ctx context.Context, n *needs) error {
-	if len(n.holds) == 0 {
-		return nil
-	}
-	var found []struct {
-		ID      uuid.UUID `db:"id"`
-		Account string    `db:"account_id"`
-	}
-	if err := w.selectAll(ctx, &found, holdersByID, w.list(texts(n.holds))); err != nil {
-		return fmt.Errorf("credits: find holds: %w", err)
-	}
-	for _, f := range found {
-		n.account(f.Account)
-	}
-	return nil
-}
-
 func texts(ids []uuid.UUID) []string {
 	out := make([]string, len(ids))
 	for i, id := range ids {
@@ -643,8 +619,13 @@ func (w *work) loadShares(ctx context.Context, a *account, h *hold) error {
 // knowShares makes sure that the lots of a hold can be given back to.
 func (w *work) knowShares(ctx context.Context, h *hold) error {
 	ids := make([]uuid.UUID, len(h.shares))
+	a := w.account(h.Account)
 	for i, s := range h.shares {
 		ids[i] = s.lot.ID
+	}
+	if len(ids) == 1 && a.isHead(ids[0]) {
+		h.shares[0].lot = a.head
+		return nil
 	}
 	if err := w.find(ctx, ids...); err != nil {
 		return err
@@ -653,6 +634,12 @@ func (w *work) knowShares(ctx context.Context, h *hold) error {
 		h.shares[i].lot = w.lots[s.lot.ID]
 	}
 	return nil
+}
+
+// isHead tells that a lot is the head and need not be looked at to be given back to: what is free in it has not
+// expired, or the account would have caught up.
+func (a *account) isHead(lot uuid.UUID) bool {
+	return a.head != nil && a.head.ID == lot && a.head.Free > 0
 }
 
 // knowReturns reads the lots that the operations will give back to, all at once.
@@ -672,7 +659,9 @@ func (w *work) knowReturns(ctx context.Context, ops []op) error {
 			continue
 		}
 		for _, s := range h.shares {
-			ids = append(ids, s.lot.ID)
+			if len(h.shares) > 1 || !w.account(h.Account).isHead(s.lot.ID) {
+				ids = append(ids, s.lot.ID)
+			}
 		}
 	}
 	return w.find(ctx, ids...)
@@ -693,7 +682,19 @@ func (w *work) expireHolds(ctx context.Context, a *account) error {
 		if err := w.knowShares(ctx, h); err != nil {
 			return err
 		}
-		w.giveBack(a, h, h.shares, HoldExpired)
+		back := h.shares
+		w.giveBack(a, h, back, HoldExpired)
+		// As it was at that moment: a lot that had expired by then is closed, and one that expired later paid debt first.
+		for _, s := range back {
+			if s.lot.expired(h.ExpiresAt.Time) {
+				if err := w.expireLot(a, s.lot); err != nil {
+					return w.broke(err)
+				}
+			}
+		}
+		if err := w.repay(ctx, a, note{reference: h.Reference, service: h.Service}); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -142,7 +142,11 @@ func (w *work) usedSince(ctx context.Context, a *account, since time.Time) (Amou
 	get := func(dest any, query string, args ...any) error {
 		return w.broke(w.db().GetTx(ctx, w.tx, dest, query, args...))
 	}
-	first, err := firstSeq(get, a.ID, a.LastSeq, since)
+	var last int64 // of those that are written: this change may have closed lots, which is no use
+	if err := get(&last, `SELECT last_seq FROM qs_credit_accounts WHERE id = ?`, a.ID); err != nil {
+		return 0, fmt.Errorf("credits: last entry of account %s: %w", a.ID, err)
+	}
+	first, err := firstSeq(get, a.ID, last, since)
 	if err != nil {
 		return 0, err
 	}

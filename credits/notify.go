@@ -184,14 +184,14 @@ func (l *Ledger) AddWorkers(workers *river.Workers) error {
 }
 
 // PeriodicJobs are the ledger's regular work, for the River client's PeriodicJobs().AddMany: each minute expiries and
-// warnings, every ten minutes a seal. River runs each once, however many processes there are.
+// warnings, every ten minutes a seal, and each at the start. River runs each once, however many processes there are.
 func (l *Ledger) PeriodicJobs() []*river.PeriodicJob {
 	return []*river.PeriodicJob{
 		river.NewPeriodicJob(river.PeriodicInterval(sweepEvery), func() (river.JobArgs, *river.InsertOpts) {
 			return sweepArgs{}, &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByPeriod: sweepEvery}}
-		}, nil),
+		}, &river.PeriodicJobOpts{RunOnStart: true}),
 		river.NewPeriodicJob(river.PeriodicInterval(sealEvery), func() (river.JobArgs, *river.InsertOpts) {
 			return sealArgs{}, &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByPeriod: sealEvery}}
-		}, nil),
+		}, &river.PeriodicJobOpts{RunOnStart: true}),
 	}
 }

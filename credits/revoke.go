@@ -58,7 +58,7 @@ func (l *Ledger) RevokeTx(ctx context.Context, tx *sqlx.Tx, p RevokeParams) (Ent
 
 type revokeOp struct {
 	p     RevokeParams
-	print string
+	mark  string
 	entry Entry
 }
 
@@ -72,8 +72,8 @@ func newRevoke(p RevokeParams) (*revokeOp, error) {
 	if err := checkReason(&p.Reason); err != nil {
 		return nil, err
 	}
-	print, err := fingerprint(p.IdempotencyKey, "revoke", p)
-	return &revokeOp{p: p, print: print}, err
+	mark, err := fingerprint(p.IdempotencyKey, "revoke", p)
+	return &revokeOp{p: p, mark: mark}, err
 }
 
 func (o *revokeOp) needs(n *needs) {
@@ -83,7 +83,7 @@ func (o *revokeOp) needs(n *needs) {
 
 func (o *revokeOp) apply(ctx context.Context, w *work) error {
 	a := w.account(o.p.Account)
-	e, found, err := w.replay(a.ID, o.p.IdempotencyKey, o.print)
+	e, found, err := w.replay(a.ID, o.p.IdempotencyKey, o.mark)
 	if found || err != nil {
 		o.entry = e
 		return err
@@ -136,7 +136,7 @@ func (o *revokeOp) apply(ctx context.Context, w *work) error {
 		}
 	}
 	o.entry, err = w.write(a, KindRevoke, -(o.p.Amount-left)-debt, debt, "", shares, note{reason: o.p.Reason, reference: o.p.Reference,
-		metadata: o.p.Metadata, key: o.p.IdempotencyKey, fingerprint: o.print})
+		metadata: o.p.Metadata, key: o.p.IdempotencyKey, fingerprint: o.mark})
 	return w.broke(err)
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-// statements keeps prepared statements of PostgreSQL by their text. Each is prepared by the first connection that uses
+// statements keeps prepared statements by their text. Each is prepared by the first connection that uses
 // it, outside of transactions, since to prepare one takes a connection, and a transaction that waited for another
 // connection could wait for ever.
 type statements struct {
@@ -60,7 +60,7 @@ func (s *statements) prepare(ctx context.Context) {
 	s.wanted = map[string]struct{}{}
 	s.mu.Unlock()
 	for text := range wanted {
-		stmt, err := s.db.PreparexContext(ctx, text)
+		stmt, err := s.db.PreparexContext(ctx, text) //nolint:sqlclosecheck // it is kept for as long as the pool
 		if err != nil {
 			s.logger.WarnContext(ctx, "credits: a statement could not be prepared; is Config.Pooled needed?", "error", err)
 			return
@@ -98,7 +98,7 @@ func (s *statements) outside(ctx context.Context, text string) *sqlx.Stmt {
 
 // row runs a statement of one row outside of a transaction.
 func (s *statements) row(ctx context.Context, text string, args ...any) *sqlx.Row {
-	if stmt := s.outside(ctx, text); stmt != nil {
+	if stmt := s.outside(ctx, text); stmt != nil { //nolint:sqlclosecheck // it is kept
 		return stmt.QueryRowxContext(ctx, args...)
 	}
 	return s.db.QueryRowxContext(ctx, text, args...)
@@ -106,7 +106,7 @@ func (s *statements) row(ctx context.Context, text string, args ...any) *sqlx.Ro
 
 // rows reads the rows of a statement outside of a transaction.
 func (s *statements) rows(ctx context.Context, dest any, text string, args ...any) error {
-	if stmt := s.outside(ctx, text); stmt != nil {
+	if stmt := s.outside(ctx, text); stmt != nil { //nolint:sqlclosecheck // it is kept
 		return stmt.SelectContext(ctx, dest, args...)
 	}
 	return s.db.SelectContext(ctx, dest, text, args...)

@@ -75,7 +75,7 @@ func (l *Ledger) TransferTx(ctx context.Context, tx *sqlx.Tx, p TransferParams) 
 type transferOp struct {
 	p        TransferParams
 	priority int // of Into
-	print    string
+	mark     string
 	done     Transferred
 }
 
@@ -112,7 +112,7 @@ func newTransfer(p TransferParams) (*transferOp, error) {
 	}
 	o.p = p
 	var err error
-	o.print, err = fingerprint(p.IdempotencyKey, "transfer", p)
+	o.mark, err = fingerprint(p.IdempotencyKey, "transfer", p)
 	return o, err
 }
 
@@ -125,7 +125,7 @@ func (o *transferOp) needs(n *needs) {
 
 func (o *transferOp) apply(ctx context.Context, w *work) error {
 	a, to := w.account(o.p.Account), w.account(o.p.To)
-	out, found, err := w.replay(a.ID, o.p.IdempotencyKey, o.print)
+	out, found, err := w.replay(a.ID, o.p.IdempotencyKey, o.mark)
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (o *transferOp) apply(ctx context.Context, w *work) error {
 	for i := range shares {
 		shares[i].amount = -shares[i].amount
 	}
-	n := note{reason: o.p.Reason, reference: o.p.Reference, key: o.p.IdempotencyKey, fingerprint: o.print,
+	n := note{reason: o.p.Reason, reference: o.p.Reference, key: o.p.IdempotencyKey, fingerprint: o.mark,
 		metadata: map[string]string{"to": to.ID, "entry": in.String()}}
 	maps.Copy(n.metadata, o.p.Metadata)
 	if o.done.Out, err = w.write(a, KindTransfer, -amount, 0, o.p.From, shares, n); err != nil {

@@ -3,7 +3,6 @@ package credits
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -95,7 +94,7 @@ func (w *work) selectAll(ctx context.Context, dest any, q database.Query, args .
 
 func (w *work) selectText(ctx context.Context, dest any, query string, args ...any) error {
 	text := w.db().Rebind(query)
-	if stmt := w.l.statements.of(w.tx, text); stmt != nil {
+	if stmt := w.l.statements.of(w.tx, text); stmt != nil { //nolint:sqlclosecheck // the transaction's, which ends with it
 		return w.broke(stmt.SelectContext(ctx, dest, args...))
 	}
 	return w.broke(w.tx.SelectContext(ctx, dest, text, args...))
@@ -116,7 +115,10 @@ func (w *work) list(texts []string) any { return listOf(w.db().Dialect(), texts)
 
 func listOf(d database.Dialect, texts []string) any {
 	if d == database.SQLite {
-		encoded, _ := json.Marshal(texts) // strings always encode
+		encoded, err := json.Marshal(texts)
+		if err != nil {
+			panic(err) // strings always encode
+		}
 		return string(encoded)
 	}
 	buf := []byte{'{'}
@@ -160,9 +162,6 @@ func (w *work) load(ctx context.Context, ops ...op) error {
 	for _, o := range ops {
 		o.needs(n)
 	}
-	if err := w.findHolders(ctx, n); err != nil {
-		return err
-	}
 	if err := w.lock(ctx, n); err != nil {
 		return err
 	}
@@ -183,6 +182,9 @@ func (w *work) load(ctx context.Context, ops ...op) error {
 			}
 		}
 		need := n.accounts[id]
+		if need == nil {
+			continue // it is there for a hold of its own
+		}
 		short := need.use > 0 && need.use > a.headFree() && a.Available >= a.headFree() && !a.whole
 		if short || (need.order && a.head != nil && !a.head.known) {
 			open = append(open, a)
@@ -207,9 +209,10 @@ func (w *work) lock(ctx context.Context, n *needs) error {
 		ids = append(ids, id)
 	}
 	slices.Sort(ids)
-	for first := true; len(ids) > 0; first = false {
+	holds := n.holds
+	for first := true; len(ids) > 0 || len(holds) > 0; first = false {
 		var found []*account
-		if err := w.selectAll(ctx, &found, lockAccounts, w.list(ids)); err != nil {
+		if err := w.selectAll(ctx, &found, lockAccounts, w.list(ids), w.list(texts(holds))); err != nil {
 			return fmt.Errorf("credits: lock accounts: %w", err)
 		}
 		for _, a := range found {
@@ -219,6 +222,7 @@ func (w *work) lock(ctx context.Context, n *needs) error {
 		if !first {
 			return nil
 		}
+		holds = nil
 		ids = slices.DeleteFunc(ids, func(id string) bool { return w.accounts[id] != nil || !n.accounts[id].make })
 		if len(ids) > 0 {
 			at := database.At(w.now)
@@ -256,10 +260,7 @@ func (w *work) catchUp(ctx context.Context, a *account) error {
 	if err := w.expireHolds(ctx, a); err != nil {
 		return err
 	}
-	if err := w.expireLots(ctx, a); err != nil {
-		return err
-	}
-	return w.repay(ctx, a, note{})
+	return w.expireLots(ctx, a)
 }
 
 // repay pays debt from what has become available.
@@ -352,24 +353,33 @@ func (w *work) flush(ctx context.Context) error {
 }
 
 func (w *work) flushSQLite(ctx context.Context, sections []section) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// A context that can end costs a goroutine for each of many short statements.
+	ctx = context.WithoutCancel(ctx)
 	for _, s := range sections {
-		width := len(s.bulk.cols)
-		if s.rows.n == 1 {
-			if _, err := w.tx.ExecContext(ctx, s.bulk.sqlite, s.rows.values...); err != nil {
-				return err
-			}
-			continue
-		}
-		stmt, err := w.tx.PrepareContext(ctx, s.bulk.sqlite)
-		if err != nil {
+		if err := w.execEach(ctx, s.bulk.sqlite, s.rows, len(s.bulk.cols)); err != nil {
 			return err
 		}
-		for i := range s.rows.n {
-			if _, err := stmt.ExecContext(ctx, s.rows.values[i*width:(i+1)*width]...); err != nil {
-				return errors.Join(err, stmt.Close())
-			}
+	}
+	return nil
+}
+
+// execEach runs a statement for each row.
+func (w *work) execEach(ctx context.Context, query string, rows *rows, width int) error {
+	exec := func(args []any) error {
+		_, err := w.tx.ExecContext(ctx, query, args...)
+		return err
+	}
+	if stmt := w.l.statements.of(w.tx, query); stmt != nil { //nolint:sqlclosecheck // the transaction's, which ends with it
+		exec = func(args []any) error {
+			_, err := stmt.ExecContext(ctx, args...)
+			return err
 		}
-		if err := stmt.Close(); err != nil {
+	}
+	for i := range rows.n {
+		if err := exec(rows.values[i*width : (i+1)*width]); err != nil {
 			return err
 		}
 	}
@@ -389,14 +399,15 @@ func (w *work) flushPostgres(ctx context.Context, sections []section) error {
 			return err
 		}
 		args = append(args, arrays...)
-		switch {
-		case i == last:
+		if i == last {
 			text.WriteString(" " + statement)
-		case i == 0:
-			text.WriteString("WITH s0 AS (" + statement + ")")
-		default:
-			text.WriteString(", s" + strconv.Itoa(i) + " AS (" + statement + ")")
+			continue
 		}
+		before := ", s"
+		if i == 0 {
+			before = "WITH s"
+		}
+		text.WriteString(before + strconv.Itoa(i) + " AS (" + statement + ")")
 	}
 	return w.exec(ctx, text.String(), args...)
 }

@@ -53,7 +53,7 @@ func benchCredits(ctx context.Context, o options, r *report) (err error) {
 	if err := errors.Join(pool.Get(&version, "SHOW server_version"), pool.Get(&fsync, "SHOW fsync"), pool.Get(&commit, "SHOW synchronous_commit")); err != nil {
 		return err
 	}
-	r.line("PostgreSQL", "%s, %s, fsync=%s, synchronous_commit=%s; %d CPUs, lib/pq", version, how, fsync, commit, runtime.NumCPU())
+	r.linef("PostgreSQL", "%s, %s, fsync=%s, synchronous_commit=%s; %d CPUs, lib/pq", version, how, fsync, commit, runtime.NumCPU())
 	b, err := newBed(ctx, pool, nil)
 	if err != nil {
 		return err
@@ -107,10 +107,11 @@ func newBed(ctx context.Context, write, read *sqlx.DB) (*bed, error) {
 		return nil, err
 	}
 	b := &bed{db: db, ledger: ledger}
-	if b.bare, err = newBare(ctx, db); err != nil {
+	if err := b.open(ctx); err != nil {
 		return nil, err
 	}
-	return b, b.open(ctx)
+	b.bare, err = newBare(ctx, db)
+	return b, err
 }
 
 // open gives every account its credits.
@@ -145,7 +146,7 @@ func (b *bed) reserveAndSettle(ctx context.Context, account string) error {
 }
 
 func (b *bed) window(o options) (rounds int, d time.Duration) {
-	return pick(o, 3, 5), pick(o, time.Second, 4*time.Second)
+	return pick(o, 3, 5), pick(o, 600*time.Millisecond, 4*time.Second)
 }
 
 // many is A, and F beside it.
@@ -172,9 +173,9 @@ func (b *bed) many(ctx context.Context, o options, r *report) error {
 	if err != nil {
 		return err
 	}
-	r.line("many accounts: single statement, 16 clients", "%.0f/s", rates[0])
-	r.line("many accounts: Debit, 256 callers", "%.0f/s, %.0f allocations each", rates[1], float64(allocations)/debits)
-	r.line("many accounts: Reserve and Settle, 256 callers", "%.0f/s", rates[2])
+	r.linef("many accounts: single statement, 16 clients", "%.0f/s", rates[0])
+	r.linef("many accounts: Debit, 256 callers", "%.0f/s, %.0f allocations each", rates[1], float64(allocations)/debits)
+	r.linef("many accounts: Reserve and Settle, 256 callers", "%.0f/s", rates[2])
 	r.ratio("credits.A", rates[1]/rates[0], "3, goal 5")
 	r.ratio("credits.F.many", rates[2]/rates[1], "0.6")
 	return nil
@@ -196,9 +197,9 @@ func (b *bed) hot(ctx context.Context, o options, r *report) error {
 	if err != nil {
 		return err
 	}
-	r.line("one hot account: naive transaction, 16 clients", "%.0f/s", rates[0])
-	r.line("one hot account: Debit, 256 callers", "%.0f/s", rates[1])
-	r.line("one hot account: Reserve and Settle, 256 callers", "%.0f/s", rates[2])
+	r.linef("one hot account: naive transaction, 16 clients", "%.0f/s", rates[0])
+	r.linef("one hot account: Debit, 256 callers", "%.0f/s", rates[1])
+	r.linef("one hot account: Reserve and Settle, 256 callers", "%.0f/s", rates[2])
 	r.ratio("credits.B", rates[1]/rates[0], "20, goal 40")
 	r.ratio("credits.F.hot", rates[2]/rates[1], "0.6")
 	return nil
@@ -206,14 +207,14 @@ func (b *bed) hot(ctx context.Context, o options, r *report) error {
 
 // lone is C.
 func (b *bed) lone(ctx context.Context, o options, r *report) error {
-	took, err := p50s(pick(o, 1000, 8000),
+	took, err := p50s(pick(o, 800, 8000),
 		func() error { return b.bare.single(ctx, someAccount()) },
 		func() error { return b.debit(ctx, someAccount()) })
 	if err != nil {
 		return err
 	}
-	r.line("one caller: single statement, p50", "%s", took[0])
-	r.line("one caller: Debit, p50", "%s", took[1])
+	r.linef("one caller: single statement, p50", "%s", took[0])
+	r.linef("one caller: Debit, p50", "%s", took[1])
 	r.ratio("credits.C", float64(took[0])/float64(took[1]), "0.8")
 	return nil
 }
@@ -250,12 +251,12 @@ func (b *bed) long(ctx context.Context, o options, r *report) error {
 	if _, err := p50s(20, works...); err != nil { // warm the caches
 		return err
 	}
-	took, err := p50s(pick(o, 500, 3000), works...)
+	took, err := p50s(pick(o, 300, 3000), works...)
 	if err != nil {
 		return err
 	}
 	for i, what := range []string{"100 entries", "1,000,000 entries", "10,000 open lots"} {
-		r.line("age: "+what+", p50", "Debit %s, Balance %s", took[2*i], took[2*i+1])
+		r.linef("age: "+what+", p50", "Debit %s, Balance %s", took[2*i], took[2*i+1])
 	}
 	r.ratio("credits.D.history", max(float64(took[2])/float64(took[0]), float64(took[3])/float64(took[1])), "at most 1.1")
 	r.ratio("credits.D.lots", max(float64(took[4])/float64(took[0]), float64(took[5])/float64(took[1])), "at most 1.5")
@@ -333,7 +334,7 @@ func (b *bed) waiting(ctx context.Context, _ options, r *report) error {
 		return err
 	}
 	used := float64(during.HeapAlloc-before.HeapAlloc) + float64(during.StackInuse-before.StackInuse)
-	r.line("memory of a caller who waits", "%.1f KiB, its goroutine included", used/n/1024)
+	r.linef("memory of a caller who waits", "%.1f KiB, its goroutine included", used/n/1024)
 	return nil
 }
 
@@ -357,9 +358,6 @@ func benchSQLite(ctx context.Context, o options, r *report) (err error) {
 	rounds, d := b.window(o)
 	rates, err := contest(ctx, rounds,
 		func(ctx context.Context) (float64, error) {
-			return rate(ctx, callers, d, func(ctx context.Context, _, _ int) error { return b.bare.naive(ctx, someAccount()) })
-		},
-		func(ctx context.Context) (float64, error) {
 			return rate(ctx, callers, d, func(ctx context.Context, _, _ int) error {
 				return db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 					_, err := b.ledger.DebitTx(ctx, tx, credits.DebitParams{Account: someAccount(), Amount: 1, Reason: "use"})
@@ -376,12 +374,10 @@ func benchSQLite(ctx context.Context, o options, r *report) (err error) {
 	if err != nil {
 		return err
 	}
-	r.line("SQLite: naive transaction per debit, 64 callers", "%.0f/s", rates[0])
-	r.line("SQLite: DebitTx, a transaction per debit, 64 callers", "%.0f/s", rates[1])
-	r.line("SQLite: Debit, many accounts, 64 callers", "%.0f/s", rates[2])
-	r.line("SQLite: Debit, one hot account, 64 callers", "%.0f/s", rates[3])
-	r.ratio("credits.E", rates[2]/rates[1], "10, to one transaction per debit of this ledger")
-	r.ratio("credits.E.naive", rates[2]/rates[0], "to the least that a transaction per debit must do")
-	r.ratio("credits.E.hot", rates[3]/rates[1], "the same on one account")
+	r.linef("SQLite: a transaction per debit, 64 callers", "%.0f/s", rates[0])
+	r.linef("SQLite: Debit, many accounts, 64 callers", "%.0f/s", rates[1])
+	r.linef("SQLite: Debit, one hot account, 64 callers", "%.0f/s", rates[2])
+	r.ratio("credits.E.many", rates[1]/rates[0], "10")
+	r.ratio("credits.E.hot", rates[2]/rates[0], "10")
 	return nil
 }

@@ -47,7 +47,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	var names []string
+	names := make([]string, 0, len(subjects))
 	for name := range subjects {
 		names = append(names, name)
 	}
@@ -68,8 +68,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	began := time.Now()
 	r := &report{}
-	err := subject(ctx, o, r)
-	r.print()
+	err := errors.Join(subject(ctx, o, r), r.print())
 	fmt.Printf("took %s\n", time.Since(began).Round(time.Second))
 	return err
 }
@@ -80,26 +79,29 @@ type report struct {
 	ratios []string
 }
 
-// line adds a line to the table.
-func (r *report) line(what, format string, args ...any) {
+// linef adds a line to the table.
+func (r *report) linef(what, format string, args ...any) {
 	r.lines = append(r.lines, [2]string{what, fmt.Sprintf(format, args...)})
 }
 
 // ratio adds a target's line: reached tells what was asked for.
 func (r *report) ratio(name string, value float64, target string) {
 	r.ratios = append(r.ratios, fmt.Sprintf("RATIO %s %.2f", name, value))
-	r.line(name, "%.2f (target %s)", value, target)
+	r.linef(name, "%.2f (target %s)", value, target)
 }
 
-func (r *report) print() {
+func (r *report) print() error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
 	for _, l := range r.lines {
-		fmt.Fprintf(w, "%s\t%s\n", l[0], l[1])
+		if _, err := fmt.Fprintf(w, "%s\t%s\n", l[0], l[1]); err != nil {
+			return err
+		}
 	}
 	if err := w.Flush(); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
+		return err
 	}
 	for _, line := range r.ratios {
 		fmt.Println(line)
 	}
+	return nil
 }

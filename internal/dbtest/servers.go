@@ -46,7 +46,7 @@ var (
 
 // arguments are the settings as postgres takes them.
 func (s settings) arguments() []string {
-	var args []string
+	args := make([]string, 0, 2*len(s))
 	for name, value := range s {
 		args = append(args, "-c", name+"="+value)
 	}

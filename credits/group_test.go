@@ -1,0 +1,278 @@
+package credits_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/quickscale/quickscale/credits"
+	"github.com/quickscale/quickscale/internal/database"
+	"github.com/quickscale/quickscale/internal/dbtest"
+)
+
+func grantTo(t *testing.T, l *credits.Ledger, account string, amount credits.Amount) {
+	t.Helper()
+	_, err := l.Grant(t.Context(), credits.GrantParams{Account: account, Amount: amount, Source: credits.Purchase, Reason: "opening"})
+	require.NoError(t, err)
+}
+
+// together runs n calls that queue behind one another, in order: while a transaction of its own holds the account acc,
+// the first call waits for it, and all others wait for the first.
+func together(t *testing.T, db *database.DB, n int, call func(i int) error) []error {
+	t.Helper()
+	errs := make([]error, n)
+	var all sync.WaitGroup
+	err := db.InTx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+		// SQLite's only writer is this transaction itself.
+		if _, err := db.ExecTx(ctx, tx, `UPDATE qs_credit_accounts SET held = held WHERE id = ?`, acc); err != nil {
+			return err
+		}
+		for i := range n {
+			before := runtime.NumGoroutine()
+			all.Go(func() { errs[i] = call(i) })
+			for runtime.NumGoroutine() <= before && i > 0 {
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(3 * time.Millisecond) // until it has queued: there is nothing to be seen of it
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	all.Wait()
+	return errs
+}
+
+func TestGroup_RefusalsAreExactInTheOrderOfArrival(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) {
+		l := newLedger(t, db, newClock())
+		grantTo(t, l, acc, 10)
+		// The one of 8 does not fit, and takes nothing away from those that do.
+		amounts := []credits.Amount{3, 2, 8, 4, 1, 1}
+		errs := together(t, db, len(amounts), func(i int) error {
+			_, err := l.Debit(context.Background(), credits.DebitParams{Account: acc, Amount: amounts[i], Reason: "use"})
+			return err
+		})
+		for i, err := range errs {
+			if i == 2 || i == 5 {
+				require.ErrorIs(t, err, credits.ErrInsufficient)
+			} else {
+				require.NoError(t, err)
+			}
+		}
+		var short *credits.InsufficientError
+		require.ErrorAs(t, errs[2], &short)
+		assert.Equal(t, credits.Amount(5), short.Available)
+		assert.Zero(t, available(t, l))
+		entries, _, err := l.History(t.Context(), credits.HistoryParams{Account: acc, Kind: credits.KindDebit})
+		require.NoError(t, err)
+		var got []credits.Amount
+		for _, e := range entries {
+			got = append(got, -e.Amount)
+		}
+		assert.Equal(t, []credits.Amount{1, 4, 2, 3}, got, "newest first")
+		check(t, db)
+	})
+}
+
+func TestGroup_MixesOperationsAndAccounts(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) {
+		l := newLedger(t, db, newClock())
+		grantTo(t, l, acc, 10)
+		grantTo(t, l, "b", 5)
+		ctx := context.Background()
+		var h credits.Hold
+		calls := []func() error{
+			func() error {
+				_, err := l.Debit(ctx, credits.DebitParams{Account: acc, Amount: 10, Reason: "all"})
+				return err
+			},
+			func() error {
+				_, err := l.Debit(ctx, credits.DebitParams{Account: acc, Amount: 1, Reason: "too much"})
+				return err
+			},
+			func() error {
+				_, err := l.Grant(ctx, credits.GrantParams{Account: acc, Amount: 7, Source: credits.Bonus, Reason: "more"})
+				return err
+			},
+			func() (err error) {
+				h, err = l.Reserve(ctx, credits.ReserveParams{Account: acc, Amount: 4, TTL: time.Hour, Reason: "work"})
+				return err
+			},
+			func() error {
+				_, err := l.Debit(ctx, credits.DebitParams{Account: acc, Amount: 3, Reason: "rest"})
+				return err
+			},
+			func() error {
+				_, err := l.Debit(ctx, credits.DebitParams{Account: "b", Amount: 5, Reason: "all"})
+				return err
+			},
+			func() error {
+				_, err := l.Debit(ctx, credits.DebitParams{Account: "new", Amount: 0, Reason: "free"})
+				return err
+			},
+			func() error {
+				_, err := l.Debit(ctx, credits.DebitParams{Account: "none", Amount: 1, Reason: "use"})
+				return err
+			},
+		}
+		errs := together(t, db, len(calls), func(i int) error { return calls[i]() })
+		for i, err := range errs {
+			if i == 1 || i == 7 {
+				require.ErrorIs(t, err, credits.ErrInsufficient)
+			} else {
+				require.NoError(t, err)
+			}
+		}
+		calls = []func() error{
+			func() error {
+				_, err := l.Debit(ctx, credits.DebitParams{Account: acc, Amount: 1, Reason: "too early"})
+				return err
+			},
+			func() error { _, err := l.Settle(ctx, h.ID, 1); return err },
+			func() error { _, err := l.Settle(ctx, h.ID, 1); return err },
+			func() error { _, err := l.Settle(ctx, h.ID, 2); return err },
+			func() error {
+				_, err := l.Debit(ctx, credits.DebitParams{Account: acc, Amount: 3, Reason: "what came back"})
+				return err
+			},
+		}
+		errs = together(t, db, len(calls), func(i int) error { return calls[i]() })
+		require.ErrorIs(t, errs[0], credits.ErrInsufficient)
+		require.NoError(t, errs[1])
+		require.NoError(t, errs[2])
+		require.ErrorIs(t, errs[3], credits.ErrHoldSettled)
+		require.NoError(t, errs[4])
+		check(t, db)
+	})
+}
+
+func TestGroup_KeysHoldWithinOne(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) {
+		l := newLedger(t, db, newClock())
+		grantTo(t, l, acc, 100)
+		entries := make([]credits.Entry, 9)
+		errs := together(t, db, len(entries), func(i int) (err error) {
+			p := credits.DebitParams{Account: acc, Amount: 5, Reason: "use", IdempotencyKey: []string{"a", "b", "c"}[i%3]}
+			if i == 8 {
+				p.Amount = 6
+			}
+			entries[i], err = l.Debit(context.Background(), p)
+			return err
+		})
+		for i, err := range errs[:8] {
+			require.NoError(t, err)
+			assert.Equal(t, entries[i%3], entries[i])
+		}
+		require.ErrorIs(t, errs[8], credits.ErrIdempotencyMismatch)
+		assert.Equal(t, credits.Amount(85), available(t, l))
+		check(t, db)
+	})
+}
+
+func TestGroup_ACallerWhoLeavesWhileItWaitsChangesNothing(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) {
+		l := newLedger(t, db, newClock())
+		grantTo(t, l, acc, 100)
+		ctx, leave := context.WithCancel(context.Background())
+		errs := together(t, db, 5, func(i int) error {
+			use := context.Background()
+			switch i {
+			case 2:
+				use = ctx
+			case 4:
+				leave()
+			}
+			_, err := l.Debit(use, credits.DebitParams{Account: acc, Amount: 1, Reason: "use"})
+			return err
+		})
+		require.ErrorIs(t, errs[2], context.Canceled)
+		require.NoError(t, errors.Join(errs[0], errs[1], errs[3], errs[4]))
+		assert.Equal(t, credits.Amount(96), available(t, l))
+		_, err := l.Debit(ctx, credits.DebitParams{Account: acc, Amount: 1, Reason: "use"})
+		require.ErrorIs(t, err, context.Canceled)
+	})
+}
+
+// Two ledgers stand for two processes: they share nothing but the database.
+func TestConcurrency_SumsAreConservedOnOneAccountAndOnMany(t *testing.T) {
+	t.Parallel()
+	for name, accounts := range map[string]int{"one": 1, "many": 10} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dbtest.Run(t, schema, func(t *testing.T, db *database.DB) {
+				c := newClock()
+				ledgers := []*credits.Ledger{newLedger(t, db, c), newLedger(t, db, c)}
+				const opening = 500
+				for n := range accounts {
+					for range 5 {
+						grantTo(t, ledgers[0], crashAccount(n), opening/5)
+					}
+				}
+				var mu sync.Mutex
+				var used, granted credits.Amount
+				count := func(to *credits.Amount, amount credits.Amount, err error) error {
+					if errors.Is(err, credits.ErrInsufficient) {
+						return nil
+					}
+					if err == nil {
+						mu.Lock()
+						*to += amount
+						mu.Unlock()
+					}
+					return err
+				}
+				var group errgroup.Group
+				for caller := range 64 {
+					group.Go(func() error {
+						l := ledgers[caller%2]
+						for i := range 12 {
+							account := crashAccount((caller*7 + i) % accounts)
+							var err error
+							switch i % 6 {
+							case 0, 1, 2:
+								_, err = l.Debit(context.Background(), credits.DebitParams{Account: account, Amount: 3, Reason: "use"})
+								err = count(&used, 3, err)
+							case 3:
+								h, reserveErr := l.Reserve(context.Background(), credits.ReserveParams{Account: account, Amount: 6, TTL: time.Hour, Reason: "use"})
+								if reserveErr == nil {
+									_, reserveErr = l.Settle(context.Background(), h.ID, 2)
+								}
+								err = count(&used, 2, reserveErr)
+							case 4:
+								_, err = l.Grant(context.Background(), credits.GrantParams{Account: account, Amount: 1, Source: credits.Bonus, Reason: "more"})
+								err = count(&granted, 1, err)
+							case 5:
+								if accounts > 1 {
+									_, err = l.Transfer(context.Background(), credits.TransferParams{Account: account, To: crashAccount((caller + i) % accounts), Amount: 2,
+										Into: credits.Bonus, Reason: "move"})
+									err = count(new(credits.Amount), 2, err)
+								}
+							}
+							if err != nil {
+								return err
+							}
+						}
+						return nil
+					})
+				}
+				require.NoError(t, group.Wait())
+				var owned credits.Amount
+				require.NoError(t, db.Get(t.Context(), &owned, `SELECT SUM(available + held) FROM qs_credit_accounts`))
+				assert.Equal(t, credits.Amount(accounts*opening)+granted, owned+used)
+				check(t, db)
+			})
+		})
+	}
+}
