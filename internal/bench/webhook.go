@@ -84,7 +84,7 @@ func newHookBench(ctx context.Context, o options, r *report) (b *hookBench, stop
 	if _, err := admin.Writer().ExecContext(ctx, "CREATE DATABASE "+name); err != nil {
 		return nil, nil, errors.Join(err, stop())
 	}
-	r.line("PostgreSQL", "%s", how)
+	r.linef("PostgreSQL", "%s", how)
 	b = &hookBench{o: o, r: r}
 	if b.url, err = dbtest.URLOf(server, name); err != nil {
 		return nil, nil, errors.Join(err, stop())
@@ -223,7 +223,7 @@ func (b *hookBench) receiving(ctx context.Context) error {
 	for _, callers := range []int{1, 16, burst} {
 		bare, closeBare := newSender(http.HandlerFunc(b.bareHook), callers)
 		ours, closeOurs := newSender(b.inbox, callers)
-		d := pick(b.o, 2*time.Second, 5*time.Second)
+		d := pick(b.o, 700*time.Millisecond, 4*time.Second)
 		side := func(s *sender) func(context.Context) (float64, error) {
 			return func(ctx context.Context) (float64, error) {
 				return rate(ctx, callers, d, func(ctx context.Context, _, _ int) error { return s.post(ctx, b.event()) })
@@ -235,7 +235,7 @@ func (b *hookBench) receiving(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("receive: %w", err)
 		}
-		b.r.line(fmt.Sprintf("receive, %d callers", callers), "%.0f/s; a bare handler %.0f/s; %.2f of it", rates[1], rates[0], rates[1]/rates[0])
+		b.r.linef(fmt.Sprintf("receive, %d callers", callers), "%.0f/s; a bare handler %.0f/s; %.2f of it", rates[1], rates[0], rates[1]/rates[0])
 		if callers == burst {
 			b.r.ratio("webhook.receive", rates[1]/rates[0], "≥ 0.7")
 		}
@@ -283,7 +283,7 @@ func (b *hookBench) paced(ctx context.Context, d time.Duration) (p50, p99 time.D
 }
 
 func (b *hookBench) latency(ctx context.Context) error {
-	d := pick(b.o, 6*time.Second, 20*time.Second)
+	d := pick(b.o, 4*time.Second, 20*time.Second)
 	idle50, idle99, err := b.paced(ctx, d)
 	if err != nil {
 		return fmt.Errorf("receive when idle: %w", err)
@@ -305,8 +305,8 @@ func (b *hookBench) latency(ctx context.Context) error {
 	if left == 0 {
 		return errors.New("the backlog ended before the measurement did")
 	}
-	b.r.line("receive when idle, 50/s", "p50 %s, p99 %s", idle50.Round(10*time.Microsecond), idle99.Round(10*time.Microsecond))
-	b.r.line("the same while a backlog drains", "p50 %s, p99 %s", busy50.Round(10*time.Microsecond), busy99.Round(10*time.Microsecond))
+	b.r.linef("receive when idle, 50/s", "p50 %s, p99 %s", idle50.Round(10*time.Microsecond), idle99.Round(10*time.Microsecond))
+	b.r.linef("the same while a backlog drains", "p50 %s, p99 %s", busy50.Round(10*time.Microsecond), busy99.Round(10*time.Microsecond))
 	b.r.ratio("webhook.p99", float64(busy99)/float64(idle99), "≤ 3")
 	return b.clear(ctx)
 }
@@ -360,7 +360,7 @@ func (b *hookBench) draining(ctx context.Context) error {
 		workers, events int
 		what            string
 	}{
-		{0, pick(b.o, 3000, 50_000), "as shipped, 10 jobs at once per process"},
+		{0, pick(b.o, 2000, 50_000), "as shipped, 10 jobs at once per process"},
 		{100, pick(b.o, 5000, 50_000), "100 jobs at once per process"},
 	} {
 		idle, err := b.drain(ctx, c.workers, func() error { return b.fillNoops(ctx, c.events) },
@@ -374,7 +374,7 @@ func (b *hookBench) draining(ctx context.Context) error {
 			return fmt.Errorf("drain: %w", err)
 		}
 		mine, theirs := float64(c.events)/ours.Seconds(), float64(c.events)/idle.Seconds()
-		b.r.line(fmt.Sprintf("drain %d, %s", c.events, c.what), "%.0f/s; River's no-ops %.0f/s; %.2f of it", mine, theirs, mine/theirs)
+		b.r.linef(fmt.Sprintf("drain %d, %s", c.events, c.what), "%.0f/s; River's no-ops %.0f/s; %.2f of it", mine, theirs, mine/theirs)
 		if c.workers == 0 {
 			b.r.ratio("webhook.drain", mine/theirs, "≥ 0.7")
 		}
