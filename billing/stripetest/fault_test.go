@@ -46,6 +46,10 @@ func TestFaults_OfCallsHappenBeforeAndAfterTheEffect(t *testing.T) {
 		must(customerWith(s, "k1"))(t)
 		assert.Equal(t, 1, customers(t, s))
 
+		inject(stripetest.FaultLockTimeout)
+		_, err = customerWith(s, "k0")
+		requireError(t, err, 429, "lock_timeout", "")
+
 		inject(stripetest.FaultErrorBefore)
 		_, err = customerWith(s, "k2")
 		requireError(t, err, 500, "", "")

@@ -372,6 +372,11 @@ func TestSubscription_SendsWhatItReplaced(t *testing.T) {
 	must(s.Stripe.Subscriptions.Update(sub.ID, &stripe.SubscriptionParams{CancelAtPeriodEnd: stripe.Bool(true)}))(t)
 	it := s.Stripe.Events.List(&stripe.EventListParams{Type: stripe.String("customer.subscription.updated")})
 	require.True(t, it.Next())
+	get := &stripe.CustomerParams{}
+	get.AddExpand("subscriptions")
+	who := must(s.Stripe.Customers.Get(sub.Customer.ID, get))(t)
+	require.Len(t, who.Subscriptions.Data, 1)
+	assert.Equal(t, sub.ID, who.Subscriptions.Data[0].ID)
 	before := it.Event().Data.PreviousAttributes
 	assert.Equal(t, false, before["cancel_at_period_end"])
 	assert.Contains(t, before, "cancel_at")

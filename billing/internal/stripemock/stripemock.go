@@ -62,25 +62,26 @@ func (r *Recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-var ids = regexp.MustCompile(`/[a-z]+(_[a-z]+)*_[A-Za-z0-9]+|\d+`)
+// id is a part of a path that names an object: unlike the names of collections, ids have digits or capitals.
+var id = regexp.MustCompile(`/[^/?]*[A-Z0-9][^/?]*`)
 
 func (r *Recorder) remember(req *http.Request, body string) {
 	_, path, found := strings.Cut(req.URL.RequestURI(), "/v1/")
 	if !found {
 		return
 	}
-	path = "/v1/" + path
 	values, err := url.ParseQuery(body + "&" + req.URL.RawQuery)
 	if err != nil {
 		return
 	}
-	shape := req.Method + " " + ids.ReplaceAllString(strings.Split(path, "?")[0], "/*") + " " + strings.Join(slices.Sorted(maps.Keys(values)), " ")
+	collection, _, _ := strings.Cut(path, "?")
+	shape := req.Method + " /v1" + id.ReplaceAllString("/"+collection, "/*") + " " + strings.Join(slices.Sorted(maps.Keys(values)), " ")
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.shapes == nil {
 		r.shapes = map[string]request{}
 	}
-	r.shapes[shape] = request{req.Method, path, body}
+	r.shapes[shape] = request{req.Method, "/v1/" + path, body}
 }
 
 // Check sends what was recorded to stripe-mock and returns an error for each request that it refuses for its parameters,
