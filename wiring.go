@@ -205,6 +205,7 @@ const (
 	catalogueEvery = time.Hour
 	accountsEvery  = 24 * time.Hour
 	refundsEvery   = time.Minute
+	reconcileEvery = 6 * time.Hour
 )
 
 func (a *App) wireTasks() error {
@@ -228,6 +229,10 @@ func (a *App) wireTasks() error {
 		{"billing_catalogue", catalogueEvery, a.Billing.SyncCatalogue},
 		{"billing_refunds", refundsEvery, func(ctx context.Context) error {
 			_, err := a.Billing.ResumeRefunds(ctx)
+			return err
+		}},
+		{"billing_reconcile", reconcileEvery, func(ctx context.Context) error {
+			_, err := a.Billing.Reconcile(ctx)
 			return err
 		}},
 	} {
