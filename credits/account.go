@@ -61,11 +61,15 @@ var (
 			SELECT u, ?, ? FROM unnest(?::text[]) AS u ORDER BY u ON CONFLICT (id) DO NOTHING`,
 		SQLite: `INSERT INTO qs_credit_accounts (id, last_at, created_at) SELECT value, ?, ? FROM json_each(?) WHERE true ON CONFLICT (id) DO NOTHING`,
 	}
-	// The rows are locked in the order of the list. Each is looked up by its key, whatever the statistics say.
+	// lockAccounts locks accounts by their ids and by those of holds of theirs, in the order of their ids. Each is looked
+	// up by its key, whatever the statistics say.
 	lockAccounts = database.Query{
-		Postgres: `SELECT a.* FROM unnest(?::text[]) AS u(id)
+		Postgres: `SELECT a.* FROM (SELECT id FROM (SELECT unnest(?::text[]) AS id
+				UNION SELECT h.account_id FROM unnest(?::uuid[]) AS u(id)
+					CROSS JOIN LATERAL (SELECT account_id FROM qs_credit_holds WHERE id = u.id LIMIT 1) AS h) AS ids ORDER BY id COLLATE "C") AS u
 			CROSS JOIN LATERAL (SELECT ` + accountColumns + ` FROM qs_credit_accounts WHERE id = u.id FOR UPDATE) AS a`,
-		SQLite: `SELECT ` + accountColumns + ` FROM qs_credit_accounts WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id`,
+		SQLite: `SELECT ` + accountColumns + ` FROM qs_credit_accounts WHERE id IN (SELECT value FROM json_each(?)
+			UNION SELECT account_id FROM qs_credit_holds WHERE id IN (SELECT value FROM json_each(?)))`,
 	}
 )
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"strconv"
 	"strings"
 )
@@ -172,4 +173,43 @@ func (a *Amount) scanText(text string) error {
 	}
 	*a = Amount(n)
 	return nil
+}
+
+// MulDiv returns a × n ÷ d, rounded up to the next millionth, away from zero: what a price of a for d units comes to for
+// n units, in the favour of who sells. It is the only operation that rounds. The error is [ErrOverflow], also where d is
+// not above zero.
+func (a Amount) MulDiv(n, d int64) (Amount, error) {
+	if d <= 0 {
+		return 0, ErrOverflow
+	}
+	negative := (a < 0) != (n < 0)
+	high, low := bits.Mul64(magnitude(int64(a)), magnitude(n))
+	divisor := magnitude(d)
+	if high >= divisor {
+		return 0, ErrOverflow
+	}
+	quotient, rest := bits.Div64(high, low, divisor)
+	if rest > 0 {
+		if quotient == math.MaxUint64 {
+			return 0, ErrOverflow
+		}
+		quotient++
+	}
+	switch {
+	case quotient == 0:
+		return 0, nil
+	case negative && quotient <= 1<<63:
+		return Amount(-int64(quotient-1) - 1), nil //nolint:gosec // the case says that it fits
+	case !negative && quotient <= math.MaxInt64:
+		return Amount(quotient), nil
+	}
+	return 0, ErrOverflow
+}
+
+// magnitude is the absolute value, which of the least number only an unsigned one can hold.
+func magnitude(n int64) uint64 {
+	if n < 0 {
+		return -uint64(n) //nolint:gosec // it wraps around to what is meant
+	}
+	return uint64(n)
 }

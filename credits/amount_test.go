@@ -1,15 +1,23 @@
 package credits_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"math"
 	"math/big"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
 	"github.com/quickscale/quickscale/credits"
+	"github.com/quickscale/quickscale/internal/database"
+	"github.com/quickscale/quickscale/internal/dbtest"
+	"github.com/quickscale/quickscale/internal/problem"
 )
 
 func TestParseAmount(t *testing.T) {
@@ -89,5 +97,87 @@ func FuzzParseAmount(f *testing.F) {
 		exact, ok := new(big.Rat).SetString(text)
 		require.True(t, ok)
 		require.Zero(t, exact.Cmp(big.NewRat(int64(a), int64(credits.Credit))))
+	})
+}
+
+func TestAmount_APriceIsRoundedUpAndNothingElse(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		price credits.Amount
+		n, d  int64
+		want  credits.Amount
+	}{
+		{credits.MustAmount("0.5"), 3, 1000, credits.MustAmount("0.0015")},
+		{1, 1, 1000, 1}, // a thousandth of the least amount still costs the least amount
+		{1, 1001, 1000, 2},
+		{-1, 1, 1000, -1},
+		{0, 5, 7, 0},
+		{credits.MaxAmount, 1, 1, credits.MaxAmount},
+		{credits.MinAmount, 1, 1, credits.MinAmount},
+		{credits.MaxAmount, math.MaxInt64, math.MaxInt64, credits.MaxAmount},
+	} {
+		got, err := test.price.MulDiv(test.n, test.d)
+		require.NoError(t, err)
+		assert.Equal(t, test.want, got)
+	}
+	for _, d := range []int64{0, -1} {
+		_, err := credits.Credit.MulDiv(1, d)
+		require.ErrorIs(t, err, credits.ErrOverflow)
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		a, n := rapid.Int64().Draw(rt, "price"), rapid.Int64().Draw(rt, "n")
+		d := rapid.Int64Range(1, math.MaxInt64).Draw(rt, "d")
+		exact := new(big.Rat).SetFrac(new(big.Int).Mul(big.NewInt(a), big.NewInt(n)), big.NewInt(d))
+		got, err := credits.Amount(a).MulDiv(n, d)
+		want, rest := new(big.Int).QuoRem(exact.Num(), exact.Denom(), new(big.Int))
+		if rest.Sign() != 0 {
+			want.Add(want, big.NewInt(int64(rest.Sign())))
+		}
+		if !want.IsInt64() {
+			require.ErrorIs(rt, err, credits.ErrOverflow)
+			return
+		}
+		require.NoError(rt, err)
+		require.Equal(rt, want.Int64(), int64(got))
+	})
+}
+
+// Amounts at the edges of the range, in any order, overflow nothing and break nothing.
+func TestLedger_TakesAnyAmount(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) {
+		l := newLedger(t, db, newClock())
+		amounts := rapid.OneOf(rapid.Int64(), rapid.SampledFrom([]int64{math.MinInt64, math.MinInt64 + 1, -1, 0, 1, math.MaxInt64 / 2, math.MaxInt64 - 1, math.MaxInt64}))
+		rapid.Check(t, func(rt *rapid.T) {
+			account := uuid.NewString()
+			var hold uuid.UUID
+			for range rapid.IntRange(1, 12).Draw(rt, "operations") {
+				amount := credits.Amount(amounts.Draw(rt, "amount"))
+				var err error
+				switch rapid.IntRange(0, 6).Draw(rt, "operation") {
+				case 0, 1:
+					_, err = l.Grant(context.Background(), credits.GrantParams{Account: account, Amount: amount, Source: credits.Bonus, Reason: "r"})
+				case 2:
+					_, err = l.Debit(context.Background(), credits.DebitParams{Account: account, Amount: amount, Reason: "r"})
+				case 3:
+					var h credits.Hold
+					if h, err = l.Reserve(context.Background(), credits.ReserveParams{Account: account, Amount: amount, TTL: time.Hour, Reason: "r"}); err == nil {
+						hold = h.ID
+					}
+				case 4:
+					_, err = l.SettleWith(context.Background(), credits.SettleParams{Hold: hold, Amount: amount, Partial: amount%2 == 0})
+				case 5:
+					_, err = l.Revoke(context.Background(), credits.RevokeParams{Account: account, Amount: amount, IntoDebt: true, Reason: "r"})
+				case 6:
+					_, err = l.Adjust(context.Background(), credits.AdjustParams{Account: account, Amount: amount, By: "b", Reason: "r"})
+				}
+				if err != nil && !errors.Is(err, credits.ErrOverflow) {
+					require.NotNil(rt, problem.From(err), "%v is no refusal", err)
+				}
+				_, err = l.Balance(context.Background(), account)
+				require.NoError(rt, err)
+			}
+		})
+		check(t, db)
 	})
 }

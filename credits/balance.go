@@ -20,7 +20,7 @@ type Balance struct {
 	// Available can be spent; Held is set aside by open holds; Debt is owed, and while it is nothing is available.
 	Available Amount `json:"available"`
 	Held      Amount `json:"held"`
-	Debt      Amount `json:"debt"`
+	Debt      Amount `json:"debt,omitempty"`
 	// BySource splits Available, without sources that have nothing.
 	BySource map[Source]Amount `json:"by_source"`
 	// NextExpiry is when the next part of Available stops counting. Nil: none does.

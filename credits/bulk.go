@@ -14,15 +14,19 @@ import (
 // column is a column that a [bulk] writes, with its type on PostgreSQL.
 type column struct{ name, kind string }
 
-// bulk writes many rows of one table with one statement on PostgreSQL, and with one prepared statement that runs once
-// per row on SQLite, where statements cost no way to a server. With keys it updates the rows that match its first keys
+// bulk writes many rows of one table with one statement on PostgreSQL, and with prepared statements of few rows or one on
+// SQLite, where statements cost no way to a server. With keys it updates the rows that match its first keys
 // columns, and inserts otherwise.
 type bulk struct {
 	table  string
 	keys   int
 	cols   []column
 	sqlite string
+	// several is sqlite for severalRows rows; empty for updates.
+	several string
 }
+
+const severalRows = 8
 
 func newBulk(table string, keys int, spec string) *bulk {
 	b := &bulk{table: table, keys: keys}
@@ -31,6 +35,9 @@ func newBulk(table string, keys int, spec string) *bulk {
 		b.cols = append(b.cols, column{name, kind})
 	}
 	b.sqlite = b.forSQLite()
+	if _, values, ok := strings.Cut(b.sqlite, " VALUES "); ok {
+		b.several = b.sqlite + strings.Repeat(", "+values, severalRows-1)
+	}
 	return b
 }
 

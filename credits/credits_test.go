@@ -585,3 +585,41 @@ func TestHistory_PagesFromTheNewest(t *testing.T) {
 		assert.Len(t, lots, 7)
 	})
 }
+
+// What foreign keys and CHECKs say row by row elsewhere, the schema says once per statement on PostgreSQL.
+func TestSchema_RefusesOrphansAndAmountsOfTheWrongKind(t *testing.T) {
+	run(t, func(t *testing.T, db *database.DB, l *credits.Ledger, _ *clock) {
+		grant(t, l, credits.Purchase, 10, nil)
+		_, err := l.Grant(t.Context(), credits.GrantParams{Account: "other", Amount: 5, Source: credits.Bonus, Reason: "r"})
+		require.NoError(t, err)
+		var lot, othersLot string
+		require.NoError(t, db.Get(t.Context(), &lot, `SELECT head_lot FROM qs_credit_accounts WHERE id = ?`, acc))
+		require.NoError(t, db.Get(t.Context(), &othersLot, `SELECT head_lot FROM qs_credit_accounts WHERE id = 'other'`))
+		entry := func(account, kind string, amount int, lot any) error {
+			_, err := db.Writer().ExecContext(t.Context(), db.Rebind(`INSERT INTO qs_credit_entries (id, account_id, seq, kind, amount, balance, available,
+				lot_id, reason, created_at) VALUES (?, ?, 9, ?, ?, 0, 0, ?, 'r', ?)`), uuid.New(), account, kind, amount, lot, database.At(start))
+			return err
+		}
+		for name, err := range map[string]error{
+			"no account":           entry("nobody", "debit", -1, nil),
+			"no lot":               entry(acc, "debit", -1, uuid.New()),
+			"a negative grant":     entry(acc, "grant", -1, lot),
+			"a positive debit":     entry(acc, "debit", 1, lot),
+			"an unknown kind":      entry(acc, "gift", 1, lot),
+			"a repayment of debts": entry(acc, "repay", 0, lot),
+		} {
+			require.Error(t, err, name)
+		}
+		if db.Dialect() == database.Postgres {
+			require.Error(t, entry(acc, "debit", -1, othersLot), "another account's lot")
+		}
+		for _, query := range []string{
+			"UPDATE qs_credit_accounts SET available = -1, head_free = -1", "UPDATE qs_credit_accounts SET available = available + 1",
+			"UPDATE qs_credit_accounts SET debt = 1", "UPDATE qs_credit_lots SET free = amount + 1",
+			"DELETE FROM qs_credit_accounts", "DELETE FROM qs_credit_lots",
+		} {
+			_, err := db.Writer().ExecContext(t.Context(), query)
+			require.Error(t, err, query)
+		}
+	})
+}

@@ -162,7 +162,7 @@ func (w *work) write(a *account, kind Kind, amount, debt Amount, source Source, 
 	for i, s := range shares {
 		e.Allocations[i] = Allocation{s.lot.ID, s.lot.Source, s.amount}
 	}
-	if len(shares) == 1 {
+	if len(shares) == 1 && !shares[0].lot.fresh { // a lot that is new refers to its entry, which so cannot refer to it
 		only = &shares[0].lot.ID
 	} else {
 		for _, s := range shares {

@@ -82,9 +82,12 @@ func (l *Ledger) one(ctx context.Context, o *debitOp) (done bool, err error) {
 	return true, nil
 }
 
-// refused tells that the server has answered with an error, so that the statement has done nothing. After other errors
-// it may have.
-func refused(err error) bool { return database.SQLState(err) != "" }
+// refused tells that the server has answered with an error of the statement, which so has done nothing. After other
+// errors it may have: a connection that was lost (class 08) or taken down (57P) may have been so after the commit.
+func refused(err error) bool {
+	state := database.SQLState(err)
+	return state != "" && !strings.HasPrefix(state, "08") && !strings.HasPrefix(state, "57P")
+}
 
 // debited is an account that [manyDebits] has changed, as it was before.
 type debited struct {

@@ -2,6 +2,7 @@ package credits
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"time"
 
@@ -14,9 +15,10 @@ import (
 const (
 	// maxGroup is how many operations one transaction does at most.
 	maxGroup = 256
-	// postgresLanes is how many groups of one process are under way at once, so that one works while another commits.
-	// SQLite has one writer.
-	postgresLanes = 2
+	// minLanes and maxLanes bound how many groups of one process are under way at once on PostgreSQL: as many as there
+	// are CPUs, and two at least, so that one works while another commits. SQLite has one writer.
+	minLanes = 2
+	maxLanes = 8
 	// groupTimeout bounds a group, which outlives the contexts of its callers.
 	groupTimeout = 30 * time.Second
 )
@@ -168,7 +170,7 @@ func (l *Ledger) single(ctx context.Context, o op) error {
 func (l *Ledger) makeLanes() {
 	n := 1
 	if l.db.Dialect() == database.Postgres {
-		n = postgresLanes
+		n = min(max(runtime.GOMAXPROCS(0), minLanes), maxLanes)
 		if limit := l.db.Writer().Stats().MaxOpenConnections; limit > 0 {
 			n = min(n, max(1, limit-1))
 		}

@@ -106,11 +106,7 @@ var (
 	updateHolds    = newBulk("qs_credit_holds", 1, `id uuid, remaining bigint, status text, entry_id uuid`)
 	insertHoldLots = newBulk("qs_credit_hold_lots", 0, `hold_id uuid, lot_id uuid, amount bigint`)
 	updateHoldLots = newBulk("qs_credit_hold_lots", 2, `hold_id uuid, lot_id uuid, amount bigint`)
-	holdersByID    = database.Query{
-		Postgres: `SELECT h.* FROM unnest(?::uuid[]) AS u(id) CROSS JOIN LATERAL (SELECT id, account_id FROM qs_credit_holds WHERE id = u.id LIMIT 1) AS h`,
-		SQLite:   `SELECT id, account_id FROM qs_credit_holds WHERE id IN (SELECT value FROM json_each(?))`,
-	}
-	holdsByID = database.Query{
+	holdsByID      = database.Query{
 		Postgres: `SELECT h.* FROM unnest(?::uuid[]) AS u(id) CROSS JOIN LATERAL (SELECT ` + holdColumns + fromHolds + `WHERE h.id = u.id LIMIT 1) AS h`,
 		SQLite:   `SELECT ` + holdColumns + fromHolds + `WHERE h.id IN (SELECT value FROM json_each(?))`,
 	}
@@ -528,24 +524,6 @@ func (o releaseOp) apply(ctx context.Context, w *work) error {
 	return w.afterReturn(ctx, a, back, false, note{reference: h.Reference, service: h.Service})
 }
 
-// findHolders adds the accounts of the holds that operations name.
-func (w *work) findHolders(ctx context.Context, n *needs) error {
-	if len(n.holds) == 0 {
-		return nil
-	}
-	var found []struct {
-		ID      uuid.UUID `db:"id"`
-		Account string    `db:"account_id"`
-	}
-	if err := w.selectAll(ctx, &found, holdersByID, w.list(texts(n.holds))); err != nil {
-		return fmt.Errorf("credits: find holds: %w", err)
-	}
-	for _, f := range found {
-		n.account(f.Account)
-	}
-	return nil
-}
-
 func texts(ids []uuid.UUID) []string {
 	out := make([]string, len(ids))
 	for i, id := range ids {
@@ -641,8 +619,13 @@ func (w *work) loadShares(ctx context.Context, a *account, h *hold) error {
 // knowShares makes sure that the lots of a hold can be given back to.
 func (w *work) knowShares(ctx context.Context, h *hold) error {
 	ids := make([]uuid.UUID, len(h.shares))
+	a := w.account(h.Account)
 	for i, s := range h.shares {
 		ids[i] = s.lot.ID
+	}
+	if len(ids) == 1 && a.isHead(ids[0]) {
+		h.shares[0].lot = a.head
+		return nil
 	}
 	if err := w.find(ctx, ids...); err != nil {
 		return err
@@ -651,6 +634,12 @@ func (w *work) knowShares(ctx context.Context, h *hold) error {
 		h.shares[i].lot = w.lots[s.lot.ID]
 	}
 	return nil
+}
+
+// isHead tells that a lot is the head and need not be looked at to be given back to: what is free in it has not
+// expired, or the account would have caught up.
+func (a *account) isHead(lot uuid.UUID) bool {
+	return a.head != nil && a.head.ID == lot && a.head.Free > 0
 }
 
 // knowReturns reads the lots that the operations will give back to, all at once.
@@ -670,7 +659,9 @@ func (w *work) knowReturns(ctx context.Context, ops []op) error {
 			continue
 		}
 		for _, s := range h.shares {
-			ids = append(ids, s.lot.ID)
+			if len(h.shares) > 1 || !w.account(h.Account).isHead(s.lot.ID) {
+				ids = append(ids, s.lot.ID)
+			}
 		}
 	}
 	return w.find(ctx, ids...)

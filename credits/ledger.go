@@ -95,9 +95,8 @@ func New(cfg Config) (*Ledger, error) {
 	if logger == nil {
 		logger = slog.Default()
 	}
-	prepare := db.Dialect() == database.Postgres && !cfg.Pooled
-	l := &Ledger{db: db, clock: cfg.Clock, fast: db.Dialect() == database.Postgres, statements: newStatements(db.Writer(), prepare, logger),
-		reads: newStatements(db.Reader(), prepare, logger), jobs: cfg.Jobs, lowAt: cfg.LowAt, warnBefore: cfg.WarnBefore,
+	l := &Ledger{db: db, clock: cfg.Clock, fast: db.Dialect() == database.Postgres, statements: newStatements(db.Writer(), !cfg.Pooled, logger),
+		reads: newStatements(db.Reader(), !cfg.Pooled, logger), jobs: cfg.Jobs, lowAt: cfg.LowAt, warnBefore: cfg.WarnBefore,
 		onLow: cfg.OnLow, onExpiring: cfg.OnExpiring, signingKey: cfg.SigningKey}
 	if l.clock == nil {
 		l.clock = time.Now

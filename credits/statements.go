@@ -8,7 +8,7 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-// statements keeps prepared statements of PostgreSQL by their text. Each is prepared by the first connection that uses
+// statements keeps prepared statements by their text. Each is prepared by the first connection that uses
 // it, outside of transactions, since to prepare one takes a connection, and a transaction that waited for another
 // connection could wait for ever.
 type statements struct {

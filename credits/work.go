@@ -3,7 +3,6 @@ package credits
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -163,9 +162,6 @@ func (w *work) load(ctx context.Context, ops ...op) error {
 	for _, o := range ops {
 		o.needs(n)
 	}
-	if err := w.findHolders(ctx, n); err != nil {
-		return err
-	}
 	if err := w.lock(ctx, n); err != nil {
 		return err
 	}
@@ -186,6 +182,9 @@ func (w *work) load(ctx context.Context, ops ...op) error {
 			}
 		}
 		need := n.accounts[id]
+		if need == nil {
+			continue // it is there for a hold of its own
+		}
 		short := need.use > 0 && need.use > a.headFree() && a.Available >= a.headFree() && !a.whole
 		if short || (need.order && a.head != nil && !a.head.known) {
 			open = append(open, a)
@@ -210,9 +209,10 @@ func (w *work) lock(ctx context.Context, n *needs) error {
 		ids = append(ids, id)
 	}
 	slices.Sort(ids)
-	for first := true; len(ids) > 0; first = false {
+	holds := n.holds
+	for first := true; len(ids) > 0 || len(holds) > 0; first = false {
 		var found []*account
-		if err := w.selectAll(ctx, &found, lockAccounts, w.list(ids)); err != nil {
+		if err := w.selectAll(ctx, &found, lockAccounts, w.list(ids), w.list(texts(holds))); err != nil {
 			return fmt.Errorf("credits: lock accounts: %w", err)
 		}
 		for _, a := range found {
@@ -222,6 +222,7 @@ func (w *work) lock(ctx context.Context, n *needs) error {
 		if !first {
 			return nil
 		}
+		holds = nil
 		ids = slices.DeleteFunc(ids, func(id string) bool { return w.accounts[id] != nil || !n.accounts[id].make })
 		if len(ids) > 0 {
 			at := database.At(w.now)
@@ -352,34 +353,47 @@ func (w *work) flush(ctx context.Context) error {
 }
 
 func (w *work) flushSQLite(ctx context.Context, sections []section) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// A context that can end costs a goroutine for each of many short statements.
+	ctx = context.WithoutCancel(ctx)
 	for _, s := range sections {
 		width := len(s.bulk.cols)
-		if s.rows.n == 1 {
-			if _, err := w.tx.ExecContext(ctx, s.bulk.sqlite, s.rows.values...); err != nil {
-				return err
-			}
-			continue
+		rest, err := w.execRows(ctx, s.bulk.several, width, severalRows, s.rows.values)
+		if err != nil {
+			return err
 		}
-		if err := w.execEach(ctx, s.bulk.sqlite, s.rows, width); err != nil {
+		if _, err := w.execRows(ctx, s.bulk.sqlite, width, 1, rest); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// execEach runs a statement for each row.
-func (w *work) execEach(ctx context.Context, query string, rows *rows, width int) (err error) {
-	stmt, err := w.tx.PrepareContext(ctx, query)
-	if err != nil {
+// execRows runs a statement that takes n rows for as many whole runs of n as there are, and returns the values of the
+// rows that are left.
+func (w *work) execRows(ctx context.Context, query string, width, n int, values []any) ([]any, error) {
+	size := width * n
+	if query == "" || len(values) < size {
+		return values, nil
+	}
+	exec := func(args []any) error {
+		_, err := w.tx.ExecContext(ctx, query, args...)
 		return err
 	}
-	defer func() { err = errors.Join(err, stmt.Close()) }()
-	for i := range rows.n {
-		if _, err := stmt.ExecContext(ctx, rows.values[i*width:(i+1)*width]...); err != nil {
+	if stmt := w.l.statements.of(w.tx, query); stmt != nil {
+		exec = func(args []any) error {
+			_, err := stmt.ExecContext(ctx, args...)
 			return err
 		}
 	}
-	return nil
+	for ; len(values) >= size; values = values[size:] {
+		if err := exec(values[:size]); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
 }
 
 // flushPostgres sends all sections as one statement. Foreign keys are checked at its end, so that the order of the

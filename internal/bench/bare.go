@@ -18,6 +18,7 @@ type bare struct {
 	debit *sqlx.Stmt
 }
 
+// newBare makes the tables, with the ledger's accounts.
 func newBare(ctx context.Context, db *database.DB) (*bare, error) {
 	fill := ""
 	if db.Dialect() == database.Postgres {
@@ -31,22 +32,14 @@ func newBare(ctx context.Context, db *database.DB) (*bare, error) {
 			return nil, err
 		}
 	}
-	err := db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		insert := `INSERT INTO bare_accounts VALUES (?, ?)`
-		if _, err := db.ExecTx(ctx, tx, insert, hot, int64(opening)); err != nil {
-			return err
-		}
-		for n := range manyAccounts {
-			if _, err := db.ExecTx(ctx, tx, insert, accountName(n), int64(opening)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil || db.Dialect() != database.Postgres {
-		return &bare{db: db}, err
+	if _, err := db.Writer().ExecContext(ctx, db.Rebind(`INSERT INTO bare_accounts SELECT id, ? FROM qs_credit_accounts`), int64(opening)); err != nil {
+		return nil, err
 	}
 	b := &bare{db: db}
+	if db.Dialect() != database.Postgres {
+		return b, nil
+	}
+	var err error
 	b.debit, err = db.Writer().PreparexContext(ctx, `WITH a AS (
 			UPDATE bare_accounts SET balance = balance - $2 WHERE id = $1 AND balance >= $2 RETURNING balance)
 		INSERT INTO bare_entries SELECT $3, $1, -$2, $4 FROM a RETURNING id`)

@@ -34,16 +34,18 @@ func rate(ctx context.Context, n int, d time.Duration, work func(ctx context.Con
 }
 
 // contest measures sides one after the other, round after round, so that what slows the machine slows all of them, and
-// returns the median rate of each side.
+// returns the median rate of each side. A first round is not counted: it prepares statements and warms caches.
 func contest(ctx context.Context, rounds int, sides ...func(ctx context.Context) (float64, error)) ([]float64, error) {
 	rates := make([][]float64, len(sides))
-	for range rounds {
+	for round := range rounds + 1 {
 		for i, side := range sides {
 			r, err := side(ctx)
 			if err != nil {
 				return nil, fmt.Errorf("side %d: %w", i+1, err)
 			}
-			rates[i] = append(rates[i], r)
+			if round > 0 {
+				rates[i] = append(rates[i], r)
+			}
 		}
 	}
 	medians := make([]float64, len(sides))

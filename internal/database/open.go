@@ -82,6 +82,8 @@ func openSQLite(path string) (*DB, error) {
 		fmt.Sprintf("busy_timeout(%d)", sqliteBusyTimeoutMS),
 		"journal_mode(WAL)",
 		"synchronous(FULL)",
+		"cache_size(-65536)",
+		"wal_autocheckpoint(2000)",
 		"foreign_keys(1)",
 	}}
 	if path == ":memory:" {

@@ -4,6 +4,8 @@
 CREATE DOMAIN qs_credit_natural AS BIGINT CHECK (VALUE >= 0);
 CREATE DOMAIN qs_credit_account AS TEXT CHECK (length(VALUE) BETWEEN 1 AND 200);
 CREATE DOMAIN qs_credit_words AS TEXT CHECK (VALUE <> '');
+CREATE DOMAIN qs_credit_hold_status AS TEXT CHECK (VALUE IN ('open', 'settled', 'released', 'expired'));
+CREATE DOMAIN qs_credit_over AS TEXT CHECK (VALUE IN ('debt', 'cap', 'refuse'));
 CREATE DOMAIN qs_credit_kind AS TEXT CHECK (VALUE IN ('grant', 'debit', 'expire', 'adjust', 'transfer', 'revoke', 'repay'));
 
 CREATE TABLE qs_credit_accounts (
@@ -79,7 +81,8 @@ CREATE TABLE qs_credit_entries (
     debt            BIGINT NOT NULL DEFAULT 0,
     balance         BIGINT NOT NULL,
     available       qs_credit_natural NOT NULL,
-    -- The lot, where the entry touched one alone; its share is amount + debt. Several are in qs_credit_allocations.
+    -- The lot, where the entry touched one alone that was there before; its share is amount + debt. Other shares are in
+    -- qs_credit_allocations.
     lot_id          UUID,
     source          TEXT NOT NULL DEFAULT '',
     service         TEXT NOT NULL DEFAULT '',
@@ -95,7 +98,6 @@ CREATE TABLE qs_credit_entries (
     UNIQUE (account_id, seq)
 );
 CREATE UNIQUE INDEX qs_credit_entries_key ON qs_credit_entries (account_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
--- A lot and the entry that made it refer to each other; both are written by one statement.
 ALTER TABLE qs_credit_lots ADD FOREIGN KEY (entry_id) REFERENCES qs_credit_entries (id);
 ALTER TABLE qs_credit_accounts ADD FOREIGN KEY (head_lot) REFERENCES qs_credit_lots (id);
 
@@ -107,26 +109,25 @@ CREATE TABLE qs_credit_allocations (
 );
 CREATE INDEX qs_credit_allocations_lot ON qs_credit_allocations (lot_id);
 
+-- The account, the lot, the entry and the amounts are checked by qs_credit_holds_check below.
 CREATE TABLE qs_credit_holds (
     id              UUID PRIMARY KEY,
-    account_id      TEXT NOT NULL REFERENCES qs_credit_accounts (id),
-    amount          BIGINT NOT NULL CHECK (amount > 0),
+    account_id      TEXT NOT NULL,
+    amount          qs_credit_natural NOT NULL,
     -- What is still set aside.
-    remaining       BIGINT NOT NULL CHECK (remaining BETWEEN 0 AND amount),
-    status          TEXT NOT NULL CHECK (status IN ('open', 'settled', 'released', 'expired')),
-    over            TEXT NOT NULL CHECK (over IN ('debt', 'cap', 'refuse')),
+    remaining       qs_credit_natural NOT NULL,
+    status          qs_credit_hold_status NOT NULL,
+    over            qs_credit_over NOT NULL,
     -- The lot, where the hold is of one alone. Several are in qs_credit_hold_lots.
-    lot_id          UUID REFERENCES qs_credit_lots (id),
-    entry_id        UUID REFERENCES qs_credit_entries (id),
+    lot_id          UUID,
+    entry_id        UUID,
     service         TEXT NOT NULL DEFAULT '',
-    reason          TEXT NOT NULL CHECK (reason <> ''),
+    reason          qs_credit_words NOT NULL,
     reference       TEXT NOT NULL DEFAULT '',
     idempotency_key TEXT,
     fingerprint     TEXT,
     expires_at      TIMESTAMPTZ NOT NULL,
-    created_at      TIMESTAMPTZ NOT NULL,
-    CHECK ((status = 'settled') = (entry_id IS NOT NULL)),
-    CHECK (status = 'open' OR remaining = 0)
+    created_at      TIMESTAMPTZ NOT NULL
 ) WITH (fillfactor = 80);
 CREATE INDEX qs_credit_holds_open ON qs_credit_holds (account_id, expires_at) WHERE status = 'open';
 -- A hold that was given back frees its key for another try.
@@ -194,16 +195,23 @@ CREATE TRIGGER qs_credit_entries_no_update BEFORE UPDATE ON qs_credit_entries FO
 -- the account's, and its amounts are right for its kind. Accounts and lots are never deleted.
 -- +goose StatementBegin
 CREATE FUNCTION qs_credit_entries_check() RETURNS trigger AS $$
+DECLARE
+    lotless BOOLEAN;
+    wrong   BOOLEAN;
 BEGIN
-    -- LIMIT 1 keeps each look a look by key, whatever the statistics say.
-    IF EXISTS (SELECT 1 FROM written AS e
-        LEFT JOIN LATERAL (SELECT 1 AS found FROM qs_credit_accounts WHERE id = e.account_id LIMIT 1) AS a ON TRUE
-        LEFT JOIN LATERAL (SELECT account_id FROM qs_credit_lots WHERE id = e.lot_id LIMIT 1) AS l ON TRUE
-        WHERE a.found IS NULL OR (e.lot_id IS NOT NULL AND l.account_id IS DISTINCT FROM e.account_id)
-            OR NOT CASE e.kind WHEN 'grant' THEN e.amount > 0 WHEN 'debit' THEN e.amount <= 0 WHEN 'expire' THEN e.amount < 0
+    -- A lot has an account, so that only entries without one need the second look. LIMIT 1 keeps each look a look by
+    -- key, whatever the statistics say.
+    SELECT bool_or(e.lot_id IS NULL), bool_or((e.lot_id IS NOT NULL AND l.account_id IS DISTINCT FROM e.account_id)
+            OR NOT CASE e.kind WHEN 'debit' THEN e.amount <= 0 WHEN 'grant' THEN e.amount > 0 WHEN 'expire' THEN e.amount < 0
                 WHEN 'revoke' THEN e.amount <= 0 WHEN 'repay' THEN e.amount = 0 AND e.debt < 0 ELSE e.amount <> 0 END
             OR (e.debt <> 0 AND e.kind NOT IN ('debit', 'revoke', 'repay')))
-    THEN
+        INTO lotless, wrong
+        FROM written AS e LEFT JOIN LATERAL (SELECT account_id FROM qs_credit_lots WHERE id = e.lot_id LIMIT 1) AS l ON TRUE;
+    IF lotless AND NOT wrong THEN
+        wrong := EXISTS (SELECT 1 FROM written AS e LEFT JOIN LATERAL (SELECT 1 AS found FROM qs_credit_accounts WHERE id = e.account_id LIMIT 1) AS a ON TRUE
+            WHERE e.lot_id IS NULL AND a.found IS NULL);
+    END IF;
+    IF wrong THEN
         RAISE integrity_constraint_violation USING MESSAGE = 'an entry refers to no account, or to no lot of it, or its amounts are not of its kind';
     END IF;
     RETURN NULL;
@@ -212,6 +220,30 @@ $$ LANGUAGE plpgsql;
 -- +goose StatementEnd
 CREATE TRIGGER qs_credit_entries_check AFTER INSERT ON qs_credit_entries REFERENCING NEW TABLE AS written
     FOR EACH STATEMENT EXECUTE FUNCTION qs_credit_entries_check();
+-- The same for holds. An update touches status, remaining and entry_id.
+-- +goose StatementBegin
+CREATE FUNCTION qs_credit_holds_check() RETURNS trigger AS $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM written AS h
+        LEFT JOIN LATERAL (SELECT 1 AS found FROM qs_credit_accounts WHERE id = h.account_id LIMIT 1) AS a ON TRUE
+        LEFT JOIN LATERAL (SELECT account_id FROM qs_credit_lots WHERE id = h.lot_id LIMIT 1) AS l ON TRUE
+        LEFT JOIN LATERAL (SELECT account_id FROM qs_credit_entries WHERE id = h.entry_id LIMIT 1) AS e ON TRUE
+        WHERE a.found IS NULL OR (h.lot_id IS NOT NULL AND l.account_id IS DISTINCT FROM h.account_id)
+            OR (h.entry_id IS NOT NULL AND e.account_id IS DISTINCT FROM h.account_id) OR (h.status = 'settled') <> (h.entry_id IS NOT NULL)
+            OR h.amount = 0 OR h.remaining > h.amount OR (h.status <> 'open' AND h.remaining > 0))
+    THEN
+        RAISE integrity_constraint_violation USING MESSAGE = 'a hold refers to no account, or to no lot or entry of it, or its amounts are not of its status';
+    END IF;
+    RETURN NULL;
+END
+$$ LANGUAGE plpgsql;
+-- +goose StatementEnd
+CREATE TRIGGER qs_credit_holds_check AFTER INSERT ON qs_credit_holds REFERENCING NEW TABLE AS written
+    FOR EACH STATEMENT EXECUTE FUNCTION qs_credit_holds_check();
+CREATE TRIGGER qs_credit_holds_check_update AFTER UPDATE ON qs_credit_holds REFERENCING NEW TABLE AS written
+    FOR EACH STATEMENT EXECUTE FUNCTION qs_credit_holds_check();
+CREATE TRIGGER qs_credit_holds_stay BEFORE DELETE OR TRUNCATE ON qs_credit_holds
+    FOR EACH STATEMENT EXECUTE FUNCTION qs_credit_append_only();
 CREATE TRIGGER qs_credit_accounts_stay BEFORE DELETE OR TRUNCATE ON qs_credit_accounts
     FOR EACH STATEMENT EXECUTE FUNCTION qs_credit_append_only();
 CREATE TRIGGER qs_credit_lots_stay BEFORE DELETE OR TRUNCATE ON qs_credit_lots

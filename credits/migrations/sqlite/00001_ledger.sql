@@ -36,7 +36,7 @@ CREATE TABLE qs_credit_accounts (
     CHECK (available = head_free + subscription + purchase + admin + bonus),
     CHECK (debt = 0 OR available = 0),
     CHECK (head_lot IS NOT NULL OR head_free = 0)
-);
+) WITHOUT ROWID;
 -- For the sweep of accounts with something to expire.
 CREATE INDEX qs_credit_accounts_due ON qs_credit_accounts (next_change_at) WHERE next_change_at IS NOT NULL;
 
@@ -55,7 +55,7 @@ CREATE TABLE qs_credit_lots (
     created_at TEXT NOT NULL,
     -- In the predicates of the indexes in place of free, so that an update of free alone need not touch them.
     open       BOOLEAN GENERATED ALWAYS AS (free > 0) STORED
-);
+) WITHOUT ROWID;
 -- The order in which lots are used.
 CREATE INDEX qs_credit_lots_open ON qs_credit_lots (account_id, priority, (expires_at IS NULL), expires_at, seq, id) WHERE open;
 CREATE INDEX qs_credit_lots_expiry ON qs_credit_lots (account_id, expires_at) WHERE open AND expires_at IS NOT NULL;
@@ -72,8 +72,9 @@ CREATE TABLE qs_credit_entries (
     debt            INTEGER NOT NULL DEFAULT 0,
     balance         INTEGER NOT NULL,
     available       INTEGER NOT NULL CHECK (available >= 0),
-    -- The lot, where the entry touched one alone; its share is amount + debt. Several are in qs_credit_allocations.
-    lot_id          TEXT REFERENCES qs_credit_lots (id) DEFERRABLE INITIALLY DEFERRED,
+    -- The lot, where the entry touched one alone that was there before; its share is amount + debt. Other shares are in
+    -- qs_credit_allocations.
+    lot_id          TEXT REFERENCES qs_credit_lots (id),
     source          TEXT NOT NULL DEFAULT '',
     service         TEXT NOT NULL DEFAULT '',
     reason          TEXT NOT NULL CHECK (reason <> ''),
@@ -89,7 +90,7 @@ CREATE TABLE qs_credit_entries (
     CHECK (debt = 0 OR kind IN ('debit', 'revoke', 'repay')),
     -- History pages run along this key.
     UNIQUE (account_id, seq)
-);
+) WITHOUT ROWID;
 CREATE UNIQUE INDEX qs_credit_entries_key ON qs_credit_entries (account_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
 
 CREATE TABLE qs_credit_allocations (
@@ -97,7 +98,7 @@ CREATE TABLE qs_credit_allocations (
     lot_id   TEXT NOT NULL REFERENCES qs_credit_lots (id),
     amount   INTEGER NOT NULL CHECK (amount <> 0),
     PRIMARY KEY (entry_id, lot_id)
-);
+) WITHOUT ROWID;
 CREATE INDEX qs_credit_allocations_lot ON qs_credit_allocations (lot_id);
 
 CREATE TABLE qs_credit_holds (
@@ -120,7 +121,7 @@ CREATE TABLE qs_credit_holds (
     created_at      TEXT NOT NULL,
     CHECK ((status = 'settled') = (entry_id IS NOT NULL)),
     CHECK (status = 'open' OR remaining = 0)
-);
+) WITHOUT ROWID;
 CREATE INDEX qs_credit_holds_open ON qs_credit_holds (account_id, expires_at) WHERE status = 'open';
 -- A hold that was given back frees its key for another try.
 CREATE UNIQUE INDEX qs_credit_holds_key ON qs_credit_holds (account_id, idempotency_key)
@@ -131,7 +132,7 @@ CREATE TABLE qs_credit_hold_lots (
     lot_id  TEXT NOT NULL REFERENCES qs_credit_lots (id),
     amount  INTEGER NOT NULL CHECK (amount >= 0),
     PRIMARY KEY (hold_id, lot_id)
-);
+) WITHOUT ROWID;
 
 -- The chain of sealed batches: root = SHA-256 over the batch's number, the root before it and its entries.
 CREATE TABLE qs_credit_seals (
@@ -148,7 +149,7 @@ CREATE TABLE qs_credit_seal_spans (
     from_seq   INTEGER NOT NULL,
     to_seq     INTEGER NOT NULL CHECK (to_seq >= from_seq),
     PRIMARY KEY (account_id, to_seq)
-);
+) WITHOUT ROWID;
 CREATE INDEX qs_credit_seal_spans_batch ON qs_credit_seal_spans (n, account_id);
 
 -- Lots as they are, the head's free amount from the account.
