@@ -130,7 +130,7 @@ func (s *shop) client() *client.API {
 				return nil, err
 			}
 		}
-		return http.DefaultTransport.RoundTrip(r)
+		return recorder.RoundTrip(r)
 	})})
 }
 

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("rapid.checks", "5"); err != nil {
 		panic(err)
 	}
-	dbtest.Main(m)
+	dbtest.Main(m, crossCheck)
 }
 
 // bought is what money buys at the best rate of the offers, in millionths.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -46,11 +47,18 @@ func (s *Server) api(pattern string, endpoint func(c *call) (object, error)) {
 			return
 		}
 		values := r.URL.Query()
-		if r.Method == http.MethodPost {
-			if values, err = url.ParseQuery(string(body)); err != nil {
+		if len(body) > 0 { // of DELETE too
+			sent, err := url.ParseQuery(string(body))
+			if err != nil {
 				writeError(w, invalid("", "The body is not form-encoded."))
 				return
 			}
+			maps.Copy(values, sent)
+		}
+		key := r.Header.Get("Idempotency-Key")
+		if s.isSlow(key) {
+			writeError(w, inUse())
+			return
 		}
 		out, err := s.answer(r, pattern, values, body, endpoint)
 		if err != nil {
@@ -58,13 +66,11 @@ func (s *Server) api(pattern string, endpoint func(c *call) (object, error)) {
 			return
 		}
 		if out.latency > 0 {
-			select {
-			case <-time.After(out.latency):
-			case <-r.Context().Done():
-			}
+			s.dawdle(r, key, out.latency)
 		}
 		if out.drop {
-			panic(http.ErrAbortHandler) // net/http cuts the connection
+			s.cut(w)
+			return
 		}
 		if out.replayed {
 			w.Header().Set("Idempotent-Replayed", "true")
@@ -73,6 +79,42 @@ func (s *Server) api(pattern string, endpoint func(c *call) (object, error)) {
 		w.WriteHeader(out.status)
 		_, _ = w.Write(out.body) // a client that is gone cannot be told
 	})
+}
+
+// dawdle waits before an answer is sent. Its idempotency key is in use meanwhile.
+func (s *Server) dawdle(r *http.Request, key string, latency time.Duration) {
+	if key != "" {
+		s.mu.Lock()
+		s.slow[key] = true
+		s.mu.Unlock()
+		defer func() {
+			s.mu.Lock()
+			delete(s.slow, key)
+			s.mu.Unlock()
+		}()
+	}
+	select {
+	case <-time.After(latency):
+	case <-r.Context().Done():
+	}
+}
+
+func (s *Server) isSlow(key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slow[key]
+}
+
+// cut ends the connection within the answer: before its first byte, clients of net/http would send a request that has an
+// idempotency key again by themselves.
+func (s *Server) cut(w http.ResponseWriter) {
+	conn, buf, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler) // no connection of our own: net/http ends the stream
+	}
+	_, _ = buf.WriteString("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{") // whoever is gone already need not be cut off
+	_ = buf.Flush()
+	_ = conn.Close()
 }
 
 // reply is what a call is answered with, and how.

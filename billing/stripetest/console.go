@@ -51,7 +51,7 @@ func (s *Server) showIndex(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) indexPage(w http.ResponseWriter, r *http.Request, status int, problem string) {
-	data := map[string]any{"Problem": problem, "Kinds": FaultKinds}
+	data := map[string]any{"Problem": problem, "Kinds": FaultKinds()}
 	err := s.do(r.Context(), func(tx *work) (err error) {
 		filled := slices.Clone(shelves)
 		for i := range filled {

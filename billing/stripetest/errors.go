@@ -65,6 +65,11 @@ func wrongState(format string, args ...any) *apiError {
 	return &apiError{status: http.StatusBadRequest, Type: invalidRequest, Code: "resource_state_invalid", Message: fmt.Sprintf(format, args...)}
 }
 
+func inUse() *apiError {
+	return &apiError{status: http.StatusConflict, Type: "idempotency_error", Code: "idempotency_key_in_use",
+		Message: "There is currently another in-progress request using this Idempotent Key (that probably means you submitted twice, and the other request is still going through)."}
+}
+
 func unauthorized() *apiError {
 	return &apiError{status: http.StatusUnauthorized, Type: invalidRequest, Code: "api_key_invalid",
 		Message: "Invalid API Key provided. The Stripe double takes the secret key that it was configured with."}

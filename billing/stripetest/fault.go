@@ -16,10 +16,13 @@ type FaultKind string
 
 // The faults of calls to the API.
 const (
-	// FaultLatency delays the answer, which is made at once, by Fault.Delay.
+	// FaultLatency delays the answer, which is made at once, by Fault.Delay. Who sends the same idempotency key meanwhile, to
+	// the same process, gets 409.
 	FaultLatency FaultKind = "latency"
 	// FaultRateLimit answers 429 and does nothing. The idempotency key stays free.
 	FaultRateLimit FaultKind = "rate_limit"
+	// FaultLockTimeout is a 429 too: somebody else holds the object. Clients may try again.
+	FaultLockTimeout FaultKind = "lock_timeout"
 	// FaultErrorBefore answers 500 and does nothing; FaultErrorAfter does the work and answers 500. Under the same
 	// idempotency key the 500 is answered again.
 	FaultErrorBefore FaultKind = "error_before"
@@ -42,9 +45,13 @@ const (
 	FaultReorder FaultKind = "webhook_reorder"
 )
 
-// FaultKinds are all kinds, those of the API first.
-var FaultKinds = []FaultKind{FaultLatency, FaultRateLimit, FaultErrorBefore, FaultErrorAfter, FaultDropBefore, FaultDropAfter,
-	FaultLose, FaultDuplicate, FaultTwin, FaultDelay, FaultReorder}
+var (
+	callFaults    = []FaultKind{FaultLatency, FaultRateLimit, FaultLockTimeout, FaultErrorBefore, FaultErrorAfter, FaultDropBefore, FaultDropAfter}
+	webhookFaults = []FaultKind{FaultLose, FaultDuplicate, FaultTwin, FaultDelay, FaultReorder}
+)
+
+// FaultKinds returns all kinds, those of the API first.
+func FaultKinds() []FaultKind { return slices.Concat(callFaults, webhookFaults) }
 
 // Fault is something that goes wrong on demand.
 type Fault struct {
@@ -67,7 +74,7 @@ const faultKind = "fault"
 // Inject makes a fault happen, in all processes that share the store, and returns its id. What a call that is refused
 // for another reason would have met does not count.
 func (s *Server) Inject(ctx context.Context, f Fault) (id string, err error) {
-	if !slices.Contains(FaultKinds, f.Kind) {
+	if !slices.Contains(FaultKinds(), f.Kind) {
 		return "", fmt.Errorf("stripetest: there is no fault %q", f.Kind)
 	}
 	if f.Probability == 0 {
@@ -152,7 +159,7 @@ type verdict struct {
 }
 
 func (s *Server) judge(tx *work, route string) (v verdict, err error) {
-	struck, err := s.strikes(tx, route, FaultKinds[:6])
+	struck, err := s.strikes(tx, route, callFaults)
 	if err != nil {
 		return v, err
 	}
@@ -163,6 +170,9 @@ func (s *Server) judge(tx *work, route string) (v verdict, err error) {
 		case FaultRateLimit:
 			v.before, v.fail = true, &apiError{status: http.StatusTooManyRequests, Type: invalidRequest, Code: "rate_limit",
 				Message: "Request rate limit exceeded. The Stripe double was told to say so."}
+		case FaultLockTimeout:
+			v.before, v.fail = true, &apiError{status: http.StatusTooManyRequests, Type: invalidRequest, Code: "lock_timeout",
+				Message: "This object cannot be accessed right now because another API request or Stripe process is currently accessing it."}
 		case FaultErrorBefore, FaultErrorAfter:
 			v.before = v.before || kind == FaultErrorBefore
 			v.fail = &apiError{status: http.StatusInternalServerError, Type: "api_error", Message: "The Stripe double was told to fail."}
@@ -181,7 +191,7 @@ type fate struct {
 
 func (s *Server) fate(tx *work, eventType string) (fate, error) {
 	f := fate{events: 1, copies: 1}
-	struck, err := s.strikes(tx, eventType, FaultKinds[6:])
+	struck, err := s.strikes(tx, eventType, webhookFaults)
 	if err != nil {
 		return f, err
 	}

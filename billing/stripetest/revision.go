@@ -308,7 +308,7 @@ func (s *Server) pendRevision(tx *work, sub, next, inv object, r revision) error
 // applyUpdate makes a change whose money came later.
 func (s *Server) applyUpdate(tx *work, sub object) error {
 	next := fields(sub["_next"])
-	for _, field := range []string{"items", "plan", "quantity", "billing_cycle_anchor", "current_period_start", "current_period_end", "status", "trial_end", "trial_start"} {
+	for _, field := range []string{"items", "_item_ids", "plan", "quantity", "billing_cycle_anchor", "current_period_start", "current_period_end", "status", "trial_end", "trial_start"} {
 		sub[field] = next[field]
 	}
 	sub["pending_update"], sub["_next"] = nil, nil

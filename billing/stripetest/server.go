@@ -65,6 +65,7 @@ type Server struct {
 	mu     sync.Mutex
 	cancel context.CancelFunc
 	done   chan struct{}
+	slow   map[string]bool // idempotency keys whose answers are delayed
 }
 
 // NewServer checks cfg.
@@ -101,7 +102,7 @@ func NewServer(cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	s := &Server{cfg: cfg, mux: http.NewServeMux(), http: &http.Client{Timeout: deliveryTimeout}, wake: make(chan struct{}, 1)}
+	s := &Server{cfg: cfg, mux: http.NewServeMux(), http: &http.Client{Timeout: deliveryTimeout}, wake: make(chan struct{}, 1), slow: map[string]bool{}}
 	var err error
 	if s.pages, err = loadPages(); err != nil {
 		return nil, err
@@ -209,6 +210,10 @@ func (s *Server) subscriptionRoutes() {
 	s.api("POST /v1/subscriptions/{id}/resume", s.resumeSubscription)
 	s.api("DELETE /v1/subscriptions/{id}/discount", s.deleteSubscriptionDiscount)
 	s.api("GET /v1/subscription_items", s.listItems)
+	s.api("POST /v1/subscription_items", s.createSubscriptionItem)
+	s.api("GET /v1/subscription_items/{id}", s.retrieveItem)
+	s.api("POST /v1/subscription_items/{id}", s.updateSubscriptionItem)
+	s.api("DELETE /v1/subscription_items/{id}", s.deleteSubscriptionItem)
 	s.api("POST /v1/subscription_schedules", s.createSchedule)
 	s.api("GET /v1/subscription_schedules", s.listOf(scheduleKind, "customer"))
 	s.api("GET /v1/subscription_schedules/{id}", s.retrieve(scheduleKind))

@@ -551,6 +551,9 @@ func (s *Server) intentOf(tx *work, session object) (object, error) {
 
 // resumeSession goes on with a session after 3-D Secure and returns where the person is sent.
 func (s *Server) resumeSession(tx *work, o object, succeed bool) (string, error) {
+	if o["status"] != "open" {
+		return "", wrongState("The session is %s.", text(o["status"]))
+	}
 	pm, err := load(tx, "payment_method", text(o["_waiting"]), "payment_method")
 	if err != nil {
 		return "", err
@@ -643,9 +646,17 @@ func (s *Server) customerOfSession(tx *work, o object) error {
 	return nil
 }
 
-// SettleDelayed ends the wait for the money of a session that was paid with [Delayed]: it comes, or it does not.
+// SettleDelayed ends the wait for the money of a session, or of a payment intent without one, that was paid with [Delayed]:
+// it comes, or it does not.
 func (s *Server) SettleDelayed(ctx context.Context, session string, succeeded bool) error {
 	return s.do(ctx, func(tx *work) error {
+		if strings.HasPrefix(session, "pi_") {
+			pi, err := load(tx, "payment_intent", session, "id")
+			if err != nil {
+				return err
+			}
+			return s.settleIntent(tx, pi, succeeded)
+		}
 		o, err := load(tx, "checkout.session", session, "session")
 		if err != nil {
 			return err

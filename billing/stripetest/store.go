@@ -50,7 +50,7 @@ var indexed = map[string][]string{
 	"promotion_code":        {"code", "coupon"},
 	"refund":                {"charge", "payment_intent"},
 	"setup_intent":          {"customer"},
-	"subscription":          {"customer", "status", "test_clock"},
+	"subscription":          {"customer", "status", "test_clock", "_item_ids"},
 	"subscription_schedule": {"customer", "subscription"},
 }
 
@@ -66,6 +66,10 @@ func terms(kind string, body object) []string {
 		case bool:
 			if v {
 				out = append(out, term(kind, field, "true"))
+			}
+		case []any:
+			for _, one := range v {
+				out = append(out, term(kind, field, text(one)))
 			}
 		}
 	}

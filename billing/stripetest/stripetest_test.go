@@ -25,23 +25,6 @@ import (
 	"github.com/quickscale/quickscale/internal/dbtest"
 )
 
-func TestMain(m *testing.M) { dbtest.Main(m) }
-
-// stores runs fn on a double of each kind of store.
-func stores(t *testing.T, fn func(t *testing.T, s *stripetest.Test)) {
-	t.Helper()
-	t.Parallel()
-	t.Run("memory", func(t *testing.T) {
-		t.Parallel()
-		fn(t, stripetest.New(t))
-	})
-	dbtest.Run(t, dbtest.Of(stripetest.Migrations()), func(t *testing.T, db *database.DB) {
-		store, err := stripetest.NewSQLStore(db.Writer())
-		require.NoError(t, err)
-		fn(t, stripetest.New(t, func(c *stripetest.Config) { c.Store = store }))
-	})
-}
-
 func pack(t *testing.T, s *stripetest.Test) (*stripe.Product, *stripe.Price) {
 	t.Helper()
 	product, err := s.Stripe.Products.New(&stripe.ProductParams{Name: stripe.String("Pack"), Metadata: map[string]string{"credits": "100"}})
@@ -127,7 +110,7 @@ func TestCatalogue_IsMadeChangedAndListed(t *testing.T) {
 
 func TestAPI_KeyAndUnknownPathsAreRefused(t *testing.T) {
 	t.Parallel()
-	s := stripetest.New(t)
+	s := double(t)
 	wrong := stripetest.NewClient(s.URL, "sk_test_wrong", http.DefaultClient)
 	_, err := wrong.Customers.New(nil)
 	requireError(t, err, 401, "api_key_invalid", "")
@@ -250,7 +233,7 @@ func TestPay_CardsDoWhatTheirNumbersSay(t *testing.T) {
 
 func TestSession_RefusesWhatStripeRefuses(t *testing.T) {
 	t.Parallel()
-	s := stripetest.New(t)
+	s := double(t)
 	product, price := pack(t, s)
 	monthly, err := s.Stripe.Prices.New(&stripe.PriceParams{Product: &product.ID, Currency: stripe.String("usd"), UnitAmount: stripe.Int64(900),
 		Recurring: &stripe.PriceRecurringParams{Interval: stripe.String("month")}})
@@ -286,7 +269,7 @@ func TestSession_ExpiresByRequestAndByTime(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	now := time.Now()
-	s := stripetest.New(t, func(c *stripetest.Config) {
+	s := double(t, func(c *stripetest.Config) {
 		c.Clock = func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
 	})
 	_, price := pack(t, s)
@@ -356,7 +339,7 @@ func (e *endpoint) waitFor(t *testing.T, kind string) stripe.Event {
 func TestDelivery_IsSignedAndRetriedUntilItIsTaken(t *testing.T) {
 	t.Parallel()
 	e := newEndpoint(t, "whsec_mine", 2)
-	s := stripetest.New(t, func(c *stripetest.Config) { c.WebhookURL, c.WebhookSecret = e.URL, "whsec_mine" })
+	s := double(t, func(c *stripetest.Config) { c.WebhookURL, c.WebhookSecret = e.URL, "whsec_mine" })
 	product, price := pack(t, s)
 	assert.Contains(t, string(e.waitFor(t, "product.created").Data.Raw), product.ID)
 	e.waitFor(t, "price.created")
@@ -377,7 +360,7 @@ func TestDelivery_IsSignedAndRetriedUntilItIsTaken(t *testing.T) {
 
 func TestDelivery_EndpointsOfTheAPIGetTheTypesTheyWant(t *testing.T) {
 	t.Parallel()
-	s := stripetest.New(t)
+	s := double(t)
 	made, err := s.Stripe.WebhookEndpoints.New(&stripe.WebhookEndpointParams{URL: stripe.String("http://127.0.0.1:1/"), EnabledEvents: []*string{stripe.String("price.created")}})
 	require.NoError(t, err)
 	require.True(t, strings.HasPrefix(made.Secret, "whsec_"))
@@ -425,7 +408,7 @@ func TestSQLStore_OutlivesTheServer(t *testing.T) {
 
 func TestHostedPage_PaysDeclinesAndExplains(t *testing.T) {
 	t.Parallel()
-	s := stripetest.New(t)
+	s := double(t)
 	_, price := pack(t, s)
 	o := session(t, s, price, nil)
 	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}

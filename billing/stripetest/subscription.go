@@ -28,6 +28,11 @@ func planOf(price object) any {
 func setItems(sub object, items []any) {
 	sub["items"] = inline(items, "/v1/subscription_items?subscription="+text(sub["id"]))
 	sub["plan"], sub["quantity"] = nil, nil
+	ids := make([]any, len(items))
+	for i, v := range items {
+		ids[i] = fields(v)["id"]
+	}
+	sub["_item_ids"] = ids
 	if len(items) == 1 {
 		item := fields(items[0])
 		sub["plan"], sub["quantity"] = item["plan"], item["quantity"]
@@ -221,6 +226,11 @@ func (s *Server) subscribe(tx *work, u signup) (object, *apiError, error) {
 	}
 	if err := s.save(tx, sub, "customer.subscription.created"); err != nil {
 		return nil, nil, err
+	}
+	if len(u.discount) > 0 {
+		if err := s.emit(tx, "customer.discount.created", u.discount); err != nil {
+			return nil, nil, err
+		}
 	}
 	if sub["status"] == "trialing" && number(sub["trial_end"])-tx.unix() <= trialNotice {
 		sub["_trial_noticed"] = true

@@ -313,8 +313,13 @@ func (s *Server) plainParams(c *call, sub object) error {
 		return err
 	} else if d != nil {
 		sub["discount"] = d
-	} else if c.p.has("coupon") {
-		sub["discount"] = nil
+		if err := s.emit(c.tx, "customer.discount.created", fields(d)); err != nil {
+			return err
+		}
+	} else if c.p.has("coupon") && sub["discount"] != nil {
+		if _, err := s.dropDiscount(c.tx, sub); err != nil {
+			return err
+		}
 	}
 	_, err = s.cancelParams(c, sub)
 	return err
