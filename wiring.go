@@ -216,6 +216,7 @@ const (
 	accountsEvery  = 24 * time.Hour
 	pruneEvery     = 24 * time.Hour
 	refundsEvery   = time.Minute
+	reconcileEvery = 6 * time.Hour
 )
 
 func (a *App) wireTasks() error {
@@ -243,6 +244,10 @@ func (a *App) wireTasks() error {
 		{"billing_catalogue", catalogueEvery, a.Billing.SyncCatalogue},
 		{"billing_refunds", refundsEvery, func(ctx context.Context) error {
 			_, err := a.Billing.ResumeRefunds(ctx)
+			return err
+		}},
+		{"billing_reconcile", reconcileEvery, func(ctx context.Context) error {
+			_, err := a.Billing.Reconcile(ctx)
 			return err
 		}},
 	} {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -31,14 +30,6 @@ import (
 	"github.com/quickscale/quickscale/internal/jobs"
 	"github.com/quickscale/quickscale/webhook"
 )
-
-// A check of the random tests is a customer's life of years over HTTP; -rapid.checks asks for more of them.
-func TestMain(m *testing.M) {
-	if err := flag.Set("rapid.checks", "5"); err != nil {
-		panic(err)
-	}
-	dbtest.Main(m, crossCheck)
-}
 
 var schema = dbtest.Schema{Name: "billing", Migrate: func(ctx context.Context, db *database.DB) error {
 	e, err := jobs.New(jobs.Config{DB: db})

@@ -2,6 +2,7 @@ package billing_test
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"math/big"
 	"testing"
@@ -14,8 +15,17 @@ import (
 	"github.com/quickscale/quickscale/billing"
 	"github.com/quickscale/quickscale/billing/stripetest"
 	"github.com/quickscale/quickscale/credits"
+	"github.com/quickscale/quickscale/internal/dbtest"
 	"github.com/quickscale/quickscale/internal/problem"
 )
+
+// Each check is a customer's life of years over HTTP; -rapid.checks asks for more of them.
+func TestMain(m *testing.M) {
+	if err := flag.Set("rapid.checks", "5"); err != nil {
+		panic(err)
+	}
+	dbtest.Main(m, crossCheck)
+}
 
 // bought is what money buys at the best rate of the offers, in millionths.
 func bought(paid int64, offers []billing.Offer) credits.Amount {

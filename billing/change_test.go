@@ -1,6 +1,7 @@
 package billing_test
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -79,7 +80,7 @@ func TestChangePlan_UpgradeIsChargedAtOnceUnderEachPolicy(t *testing.T) {
 				assert.Equal(t, preview.Due, payments[0].Price, "what was agreed to")
 				assert.Equal(t, "Change to Pro", payments[0].Description)
 				for range 3 {
-					require.NoError(t, s.deliver("evt_again_"+time.Now().String(), "invoice.paid", payments[0].InvoiceID))
+					require.NoError(t, s.deliver("evt_again_"+rand.Text(), "invoice.paid", payments[0].InvoiceID))
 				}
 				s.quiet()
 				assert.Equal(t, want, s.bySource())

@@ -96,10 +96,13 @@ func (b *Billing) fetchDispute(ctx context.Context, id string) (*stripe.Dispute,
 	return b.cfg.Stripe.Disputes.Get(id, params)
 }
 
-// onDispute takes a dispute over. While it is open, and once it is lost, its share of the payment's credits is taken
+// onDispute takes a dispute over: while it is open, and once it is lost, its share of the payment's credits is taken
 // back; winning gives back what no refund has taken. An inquiry moves nothing.
 func (b *Billing) onDispute(ctx context.Context, tx *sqlx.Tx, ev webhook.Event[stripe.Dispute]) error {
-	d := ev.Object
+	return b.saveDispute(ctx, tx, ev.Object)
+}
+
+func (b *Billing) saveDispute(ctx context.Context, tx *sqlx.Tx, d *stripe.Dispute) error {
 	payment, found, err := b.paymentOf(ctx, tx, d.PaymentIntent, d.Charge)
 	if err != nil || !found {
 		return err
@@ -115,6 +118,9 @@ func (b *Billing) onDispute(ctx context.Context, tx *sqlx.Tx, ev webhook.Event[s
 	before := stripe.DisputeStatus("")
 	if len(known) > 0 {
 		before = known[0].Status
+	}
+	if before != "" && !isOpenDispute(before) && isOpenDispute(d.Status) && !isInquiry(before) {
+		return nil // a picture that is older: what is won or lost is not opened again
 	}
 	if d.EvidenceDetails != nil && isOpenDispute(d.Status) {
 		row.DueBy = moment(d.EvidenceDetails.DueBy)
@@ -144,6 +150,10 @@ func (b *Billing) onDispute(ctx context.Context, tx *sqlx.Tx, ev webhook.Event[s
 
 func isOpenDispute(s stripe.DisputeStatus) bool {
 	return s == stripe.DisputeStatusNeedsResponse || s == stripe.DisputeStatusUnderReview || s == stripe.DisputeStatusWarningNeedsResponse || s == stripe.DisputeStatusWarningUnderReview
+}
+
+func isInquiry(s stripe.DisputeStatus) bool {
+	return s == stripe.DisputeStatusWarningNeedsResponse || s == stripe.DisputeStatusWarningUnderReview || s == stripe.DisputeStatusWarningClosed
 }
 
 // disputeNotice is what staff have to know when a dispute comes into a status; empty when it is nothing new.

@@ -2,6 +2,7 @@ package billing_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"net/url"
 	"sync"
@@ -72,8 +73,8 @@ func TestSubscription_EveryPaidPeriodGrantsItsCreditsOnceAndTheyExpireWithIt(t *
 		_, err := s.Checkout(t.Context(), billing.CheckoutParams{Customer: ada, Price: plan.ID})
 		require.ErrorIs(t, err, billing.ErrSubscribed)
 		for range 5 {
-			require.NoError(t, s.deliver("evt_again_"+time.Now().String(), "invoice.paid", s.payments()[0].InvoiceID))
-			require.NoError(t, s.deliver("evt_again_"+time.Now().String(), "customer.subscription.updated", sub.ID))
+			require.NoError(t, s.deliver("evt_again_"+rand.Text(), "invoice.paid", s.payments()[0].InvoiceID))
+			require.NoError(t, s.deliver("evt_again_"+rand.Text(), "customer.subscription.updated", sub.ID))
 		}
 		s.quiet()
 		assert.Equal(t, "1000", s.balance())

@@ -203,3 +203,14 @@ CREATE TABLE qs_billing_disputes (
 );
 CREATE INDEX qs_billing_disputes_payment ON qs_billing_disputes (payment_id);
 CREATE INDEX qs_billing_disputes_account ON qs_billing_disputes (account_id, id DESC);
+
+-- Runs of the reconciliation with Stripe. The last one that finished says where the next begins.
+CREATE TABLE qs_billing_reconciliations (
+    id          UUID PRIMARY KEY,
+    started_at  TIMESTAMPTZ NOT NULL,
+    finished_at TIMESTAMPTZ,
+    checked     BIGINT NOT NULL DEFAULT 0,
+    repaired    BIGINT NOT NULL DEFAULT 0,
+    failed      BIGINT NOT NULL DEFAULT 0
+);
+CREATE INDEX qs_billing_reconciliations_finished ON qs_billing_reconciliations (started_at) WHERE finished_at IS NOT NULL;
