@@ -2,6 +2,7 @@ package quickscale
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
@@ -204,7 +205,7 @@ const (
 	sweepEvery     = 5 * time.Minute
 	catalogueEvery = time.Hour
 	accountsEvery  = 24 * time.Hour
-	refundsEvery   = time.Minute
+	resumeEvery    = time.Minute
 	reconcileEvery = 6 * time.Hour
 )
 
@@ -227,9 +228,10 @@ func (a *App) wireTasks() error {
 			return err
 		}},
 		{"billing_catalogue", catalogueEvery, a.Billing.SyncCatalogue},
-		{"billing_refunds", refundsEvery, func(ctx context.Context) error {
-			_, err := a.Billing.ResumeRefunds(ctx)
-			return err
+		{"billing_resume", resumeEvery, func(ctx context.Context) error {
+			_, changes := a.Billing.ResumeChanges(ctx)
+			_, refunds := a.Billing.ResumeRefunds(ctx)
+			return errors.Join(changes, refunds)
 		}},
 		{"billing_reconcile", reconcileEvery, func(ctx context.Context) error {
 			_, err := a.Billing.Reconcile(ctx)
