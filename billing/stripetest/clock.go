@@ -2,6 +2,8 @@ package stripetest
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 )
 
@@ -78,6 +80,9 @@ func (s *Server) runDue(tx *work, until time.Time, limit int) (last time.Time, e
 		tx.now = last
 		if err := s.tick(tx, docs[0].Kind, o); err != nil {
 			return last, err
+		}
+		if d, err := tx.get(docs[0].ID); err != nil || d != nil && d.Due == docs[0].Due && d.Body == docs[0].Body {
+			return last, errors.Join(err, fmt.Errorf("stripetest: %s stays due without a change", docs[0].ID))
 		}
 	}
 	return last, nil
