@@ -2,6 +2,7 @@ package quickscale
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -215,7 +216,7 @@ const (
 	catalogueEvery = time.Hour
 	accountsEvery  = 24 * time.Hour
 	pruneEvery     = 24 * time.Hour
-	refundsEvery   = time.Minute
+	resumeEvery    = time.Minute
 	reconcileEvery = 6 * time.Hour
 )
 
@@ -242,9 +243,10 @@ func (a *App) wireTasks() error {
 			return err
 		}},
 		{"billing_catalogue", catalogueEvery, a.Billing.SyncCatalogue},
-		{"billing_refunds", refundsEvery, func(ctx context.Context) error {
-			_, err := a.Billing.ResumeRefunds(ctx)
-			return err
+		{"billing_resume", resumeEvery, func(ctx context.Context) error {
+			_, changes := a.Billing.ResumeChanges(ctx)
+			_, refunds := a.Billing.ResumeRefunds(ctx)
+			return errors.Join(changes, refunds)
 		}},
 		{"billing_reconcile", reconcileEvery, func(ctx context.Context) error {
 			_, err := a.Billing.Reconcile(ctx)

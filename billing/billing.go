@@ -204,5 +204,5 @@ var (
 	ErrUnverified error = problem.New("email_unverified", "Confirm your e-mail address first; the link is in your mail.")
 	ErrNotForSale error = problem.New("price_not_for_sale", "This is not for sale any more. Choose another offer.")
 	ErrNotFound   error = problem.New(problem.CodeNotFound, "There is no such payment.")
-	ErrStripe     error = problem.New(problem.CodeUnavailable, "The payment provider does not answer. Nothing was charged; try again in a moment.")
+	ErrStripe     error = problem.New(problem.CodeUnavailable, "The payment provider does not answer. Try again in a moment; nothing is charged twice.")
 )

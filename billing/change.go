@@ -330,3 +330,51 @@ func (b *Billing) endChange(ctx context.Context, r changeRow, failed error) erro
 	}
 	return nil
 }
+
+// How long a change waits for its outcome: a minute for the process that asks, and a day, after which Stripe has
+// forgotten the key, until it counts as one that never happened.
+const (
+	changeLease = time.Minute
+	changeLife  = 24 * time.Hour
+)
+
+// ResumeChanges records the outcome of changes of plan whose answer was lost, as the subscription tells it, and does what
+// the policy asks of them. Call it now and then; it returns how many have an outcome now.
+func (b *Billing) ResumeChanges(ctx context.Context) (resumed int, err error) {
+	var rows []changeRow
+	// Runs along qs_billing_changes_open.
+	const open = `SELECT ` + changeColumns + ` FROM qs_billing_changes WHERE status = 'requested' AND updated_at < ? ORDER BY updated_at LIMIT 100`
+	if err := b.db.Select(ctx, &rows, open, database.At(b.now().Add(-changeLease))); err != nil {
+		return 0, fmt.Errorf("billing: open plan changes: %w", err)
+	}
+	for _, row := range rows {
+		ended, one := b.resumeChange(ctx, row)
+		if ended {
+			resumed++
+		}
+		err = errors.Join(err, one)
+	}
+	return resumed, err
+}
+
+func (b *Billing) resumeChange(ctx context.Context, row changeRow) (ended bool, err error) {
+	if err := b.syncSubscription(ctx, row.Subscription); err != nil {
+		return false, err
+	}
+	s, err := b.FindSubscription(ctx, row.Account)
+	if err != nil {
+		return false, err
+	}
+	next := row.From
+	if s.Next != nil {
+		next = s.Next.PriceID
+	}
+	happened := s.ID == row.Subscription && (s.Plan.PriceID == row.To && (row.AtOnce || row.From != row.To) || s.PendingPrice == row.To || !row.AtOnce && next == row.To)
+	if happened {
+		return true, b.endChange(ctx, row, nil)
+	}
+	if b.now().Sub(row.UpdatedAt.Time) < changeLife {
+		return false, nil
+	}
+	return true, b.endChange(ctx, row, errors.New("it did not happen within a day"))
+}

@@ -3,7 +3,9 @@ package billing_test
 import (
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"testing"
 	"time"
@@ -251,6 +253,49 @@ func TestChangePlan_LostAnswerChargesOnce(t *testing.T) {
 		assert.Equal(t, "Pro", s.same().Plan.Name)
 		assert.Equal(t, preview.Credits.String(), s.bySource()[credits.Subscription])
 	})
+}
+
+// A change at once that costs nothing has no invoice to carry the policy out; its intent does, whatever was lost.
+func TestChangePlan_LostAnswerIsResumed(t *testing.T) {
+	run(t, func(t *testing.T, s *shop) {
+		basic, pro := s.plan("Basic", "100", 1000, "month"), s.plan("Pro", "400", 3000, "month")
+		s.subscribe(pro.ID, stripetest.CardSucceeds)
+		s.losePost("/subscriptions/" + s.subscription().ID)
+		_, err := s.ChangePlan(t.Context(), billing.ChangeParams{Account: ada.Account, Price: basic.ID})
+		require.ErrorIs(t, err, billing.ErrStripe)
+		s.breaks.Store(nil)
+		n, err := s.ResumeChanges(t.Context())
+		require.NoError(t, err)
+		assert.Zero(t, n, "it may still be under way")
+		s.advance(2 * time.Minute)
+		for want := range 2 {
+			n, err = s.ResumeChanges(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, 1-want, n)
+			assert.Equal(t, map[credits.Source]string{credits.Purchase: "400"}, s.bySource())
+		}
+		assert.Equal(t, "Basic", s.same().Plan.Name)
+
+		down := func(r *http.Request) error {
+			if r.Method == http.MethodPost {
+				return errors.New("connection cut before the effect")
+			}
+			return nil
+		}
+		s.breaks.Store(&down)
+		_, err = s.ChangePlan(t.Context(), billing.ChangeParams{Account: ada.Account, Price: pro.ID})
+		require.ErrorIs(t, err, billing.ErrStripe)
+		s.breaks.Store(nil)
+		s.advance(time.Hour)
+		n, err = s.ResumeChanges(t.Context())
+		require.NoError(t, err)
+		assert.Zero(t, n, "its webhook may come yet")
+		s.advance(day)
+		n, err = s.ResumeChanges(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, 1, n, "it never happened")
+		assert.Equal(t, "Basic", s.same().Plan.Name)
+	}, func(c *billing.Config) { c.DowngradeAtOnce = true })
 }
 
 func TestPages_ChangePlan(t *testing.T) {

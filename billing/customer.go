@@ -120,15 +120,16 @@ func (b *Billing) lockAccount(ctx context.Context, tx *sqlx.Tx, account string) 
 // accountOf finds whose an object of Stripe's is: by our customer, or by the account that our metadata names. Never by
 // an e-mail address, which proves nothing. Empty: nobody's here.
 func (b *Billing) accountOf(ctx context.Context, tx *sqlx.Tx, customer *stripe.Customer, metadata map[string]string) (string, error) {
-	id := ""
-	if customer != nil {
-		id = customer.ID
-	}
 	var accounts []string
-	const find = `SELECT account_id FROM qs_billing_customers WHERE customer_id = ?
-		UNION ALL SELECT account_id FROM qs_billing_customers WHERE account_id = ?`
-	if err := b.db.SelectTx(ctx, tx, &accounts, find, id, metadata[accountKey]); err != nil {
-		return "", fmt.Errorf("billing: account of customer %s: %w", id, err)
+	if customer != nil {
+		if err := b.db.SelectTx(ctx, tx, &accounts, `SELECT account_id FROM qs_billing_customers WHERE customer_id = ?`, customer.ID); err != nil {
+			return "", fmt.Errorf("billing: account of customer %s: %w", customer.ID, err)
+		}
+	}
+	if len(accounts) == 0 && metadata[accountKey] != "" {
+		if err := b.db.SelectTx(ctx, tx, &accounts, `SELECT account_id FROM qs_billing_customers WHERE account_id = ?`, metadata[accountKey]); err != nil {
+			return "", fmt.Errorf("billing: account %s: %w", metadata[accountKey], err)
+		}
 	}
 	if len(accounts) == 0 {
 		return "", nil

@@ -181,7 +181,7 @@ func TestAPI_ListCreditsAndUsageAreTheCallersOwn(t *testing.T) {
 		assert.Contains(t, list, `"name":"echo"`)
 		assert.Contains(t, list, `"price":"0.5 credits"`)
 		assert.Contains(t, list, `"input_schema":{"type":"object"`)
-		assert.JSONEq(t, `{"success":true,"data":{"balance":"8.5","available":"8.5","debt": "0", "held":"0","by_source":{"purchase":"8.5"}}}`,
+		assert.JSONEq(t, `{"success":true,"data":{"balance":"8.5","available":"8.5","held":"0","by_source":{"purchase":"8.5"}}}`,
 			text(t, s.api(http.MethodGet, "/api/v1/credits?account=bob", "").Body))
 
 		type page struct {

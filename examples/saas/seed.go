@@ -77,23 +77,35 @@ func closeSeeded(ctx context.Context, app *quickscale.App) error {
 	return nil
 }
 
-// create makes the product and its price. The keys make a repetition find what is there.
-func (p offer) create(ctx context.Context, api *client.API) error {
-	product := &stripe.ProductParams{Name: &p.name, Description: &p.description, Metadata: map[string]string{"credits": p.credits}}
+// create makes the product and its price where they are missing. Both have names of ours at Stripe, by which a later
+// start finds them; the keys keep two processes that start at once from making them twice.
+func (o offer) create(ctx context.Context, api *client.API) error {
+	found := &stripe.PriceListParams{LookupKeys: []*string{stripe.String("seed-" + o.key)}}
+	found.Context = ctx
+	prices := api.Prices.List(found)
+	if prices.Next() {
+		return nil
+	}
+	if err := prices.Err(); err != nil {
+		return fmt.Errorf("look for the price of %s: %w", o.name, err)
+	}
+	product := &stripe.ProductParams{Name: &o.name, Description: &o.description, Metadata: map[string]string{"credits": o.credits}}
 	product.Context = ctx
-	product.SetIdempotencyKey("seed-product-" + p.key)
+	product.SetIdempotencyKey("seed-product-" + o.key)
 	made, err := api.Products.New(product)
 	if err != nil {
-		return fmt.Errorf("seed the product %s: %w", p.name, err)
+		return fmt.Errorf("seed the product %s: %w", o.name, err)
 	}
-	price := &stripe.PriceParams{Product: &made.ID, Currency: stripe.String(string(stripe.CurrencyUSD)), UnitAmount: &p.cents}
-	if p.interval != "" {
-		price.Recurring = &stripe.PriceRecurringParams{Interval: &p.interval}
+	price := &stripe.PriceParams{
+		Product: &made.ID, Currency: stripe.String(string(stripe.CurrencyUSD)), UnitAmount: &o.cents, LookupKey: stripe.String("seed-" + o.key),
+	}
+	if o.interval != "" {
+		price.Recurring = &stripe.PriceRecurringParams{Interval: &o.interval}
 	}
 	price.Context = ctx
-	price.SetIdempotencyKey("seed-price-" + p.key)
+	price.SetIdempotencyKey("seed-price-" + o.key)
 	if _, err := api.Prices.New(price); err != nil {
-		return fmt.Errorf("seed the price of %s: %w", p.name, err)
+		return fmt.Errorf("seed the price of %s: %w", o.name, err)
 	}
 	return nil
 }
