@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/stripe/stripe-go/v76"
@@ -161,9 +162,10 @@ func (b *Billing) offerTx(ctx context.Context, tx *sqlx.Tx, price string) (Offer
 // SyncCatalogue mirrors all of Stripe's products and prices. Webhooks keep the mirror fresh; this is for the first
 // start, and for what was missed. The errors are [ErrStripe] and the database's.
 func (b *Billing) SyncCatalogue(ctx context.Context) error {
+	asOf := b.now()
 	products := b.cfg.Stripe.Products.List(&stripe.ProductListParams{ListParams: stripe.ListParams{Context: ctx, Limit: stripe.Int64(100)}})
 	for products.Next() {
-		if err := b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return b.saveProduct(ctx, tx, products.Product()) }); err != nil {
+		if err := b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return b.saveProduct(ctx, tx, products.Product(), asOf) }); err != nil {
 			return err
 		}
 	}
@@ -175,24 +177,26 @@ func (b *Billing) SyncCatalogue(ctx context.Context) error {
 
 // SyncProduct mirrors one product and its prices. The errors are those of [Billing.SyncCatalogue].
 func (b *Billing) SyncProduct(ctx context.Context, id string) error {
+	asOf := b.now()
 	product, err := b.fetchProduct(ctx, id)
 	if err != nil {
 		return stripeError("read product "+id, err)
 	}
-	if err := b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return b.saveProduct(ctx, tx, product) }); err != nil {
+	if err := b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return b.saveProduct(ctx, tx, product, asOf) }); err != nil {
 		return err
 	}
 	return b.syncPrices(ctx, id)
 }
 
 func (b *Billing) syncPrices(ctx context.Context, product string) error {
+	asOf := b.now()
 	params := &stripe.PriceListParams{ListParams: stripe.ListParams{Context: ctx, Limit: stripe.Int64(100)}}
 	if product != "" {
 		params.Product = &product
 	}
 	prices := b.cfg.Stripe.Prices.List(params)
 	for prices.Next() {
-		if err := b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return b.savePrice(ctx, tx, prices.Price()) }); err != nil {
+		if err := b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return b.savePrice(ctx, tx, prices.Price(), asOf) }); err != nil {
 			return err
 		}
 	}
@@ -257,6 +261,7 @@ func (b *Billing) knowPrice(ctx context.Context, id string) error {
 	if len(known) > 0 {
 		return nil
 	}
+	asOf := b.now()
 	price, err := b.fetchPrice(ctx, id)
 	if err != nil {
 		return stripeError("read price "+id, err)
@@ -266,14 +271,16 @@ func (b *Billing) knowPrice(ctx context.Context, id string) error {
 		return stripeError("read product "+price.Product.ID, err)
 	}
 	return b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		if err := b.saveProduct(ctx, tx, product); err != nil {
+		if err := b.saveProduct(ctx, tx, product, asOf); err != nil {
 			return err
 		}
-		return b.savePrice(ctx, tx, price)
+		return b.savePrice(ctx, tx, price, asOf)
 	})
 }
 
-func (b *Billing) saveProduct(ctx context.Context, tx *sqlx.Tx, p *stripe.Product) error {
+// saveProduct mirrors a product as it was at a moment. A picture that is newer stays: a list that was asked for may be
+// overtaken by an event while its pages are written.
+func (b *Billing) saveProduct(ctx context.Context, tx *sqlx.Tx, p *stripe.Product, asOf time.Time) error {
 	worth := b.worth(ctx, p.ID, creditsKey, p.Metadata)
 	var trialCredits credits.Amount
 	if trial := b.worth(ctx, p.ID, trialCreditsKey, p.Metadata); trial != nil {
@@ -292,9 +299,9 @@ func (b *Billing) saveProduct(ctx context.Context, tx *sqlx.Tx, p *stripe.Produc
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (id) DO UPDATE SET name = excluded.name, description = excluded.description, active = excluded.active,
 			credits = excluded.credits, trial_days = excluded.trial_days, trial_credits = excluded.trial_credits, features = excluded.features,
-			updated_at = excluded.updated_at`
+			updated_at = excluded.updated_at WHERE qs_billing_products.updated_at <= excluded.updated_at`
 	active := p.Active && !p.Deleted
-	_, err := b.db.ExecTx(ctx, tx, upsert, p.ID, p.Name, p.Description, active, worth, trialDays, trialCredits, packNames(p.Metadata[featuresKey]), database.At(b.now()))
+	_, err := b.db.ExecTx(ctx, tx, upsert, p.ID, p.Name, p.Description, active, worth, trialDays, trialCredits, packNames(p.Metadata[featuresKey]), database.At(asOf))
 	if err != nil {
 		return fmt.Errorf("billing: save product %s: %w", p.ID, err)
 	}
@@ -320,7 +327,8 @@ func (b *Billing) wrongMetadata(ctx context.Context, object, key, text string) {
 	b.cfg.Logger.ErrorContext(ctx, "metadata is wrong", slog.String("object", object), slog.String(key, text))
 }
 
-func (b *Billing) savePrice(ctx context.Context, tx *sqlx.Tx, p *stripe.Price) error {
+// savePrice is saveProduct for a price.
+func (b *Billing) savePrice(ctx context.Context, tx *sqlx.Tx, p *stripe.Price, asOf time.Time) error {
 	interval, count, product := "", int64(0), ""
 	if p.Recurring != nil {
 		interval, count = string(p.Recurring.Interval), p.Recurring.IntervalCount
@@ -329,21 +337,28 @@ func (b *Billing) savePrice(ctx context.Context, tx *sqlx.Tx, p *stripe.Price) e
 		product = p.Product.ID
 	}
 	active := p.Active && !p.Deleted
-	// What has no amount of its own cannot be shown before it is paid: tiers, use-based prices, and "pay what you want".
-	if p.BillingScheme == stripe.PriceBillingSchemeTiered || p.CustomUnitAmount != nil || p.Recurring != nil && p.Recurring.UsageType == stripe.PriceRecurringUsageTypeMetered {
+	if !hasAmount(p) {
 		active = false
 	}
 	const upsert = `INSERT INTO qs_billing_prices (id, product_id, active, currency, unit_amount, interval, interval_count, credits, updated_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (id) DO UPDATE SET product_id = excluded.product_id, active = excluded.active, currency = excluded.currency,
 			unit_amount = excluded.unit_amount, interval = excluded.interval, interval_count = excluded.interval_count, credits = excluded.credits,
-			updated_at = excluded.updated_at`
+			updated_at = excluded.updated_at WHERE qs_billing_prices.updated_at <= excluded.updated_at`
 	_, err := b.db.ExecTx(ctx, tx, upsert, p.ID, product, active, string(p.Currency), p.UnitAmount, interval, count,
-		b.worth(ctx, p.ID, creditsKey, p.Metadata), database.At(b.now()))
+		b.worth(ctx, p.ID, creditsKey, p.Metadata), database.At(asOf))
 	if err != nil {
 		return fmt.Errorf("billing: save price %s: %w", p.ID, err)
 	}
 	return nil
+}
+
+// hasAmount tells that a price can be shown before it is paid. It cannot where the amount depends on the quantity or on
+// use, is the buyer's to choose, or is a fraction of the smallest unit.
+func hasAmount(p *stripe.Price) bool {
+	metered := p.Recurring != nil && p.Recurring.UsageType == stripe.PriceRecurringUsageTypeMetered
+	fraction := p.UnitAmount == 0 && p.UnitAmountDecimal != 0
+	return p.BillingScheme != stripe.PriceBillingSchemeTiered && p.CustomUnitAmount == nil && p.TransformQuantity == nil && !metered && !fraction
 }
 
 // packNames keeps a list of names so that each stands between commas.

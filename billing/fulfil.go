@@ -27,13 +27,13 @@ func (b *Billing) Register(p *webhook.Processor) {
 	product := webhook.WithFetch(b.fetchProduct)
 	for _, kind := range []stripe.EventType{stripe.EventTypeProductCreated, stripe.EventTypeProductUpdated} {
 		webhook.On(p, string(kind), func(ctx context.Context, tx *sqlx.Tx, ev webhook.Event[stripe.Product]) error {
-			return b.saveProduct(ctx, tx, ev.Object)
+			return b.saveProduct(ctx, tx, ev.Object, b.now())
 		}, product)
 	}
 	price := webhook.WithFetch(b.fetchPrice)
 	for _, kind := range []stripe.EventType{stripe.EventTypePriceCreated, stripe.EventTypePriceUpdated} {
 		webhook.On(p, string(kind), func(ctx context.Context, tx *sqlx.Tx, ev webhook.Event[stripe.Price]) error {
-			return b.savePrice(ctx, tx, ev.Object)
+			return b.savePrice(ctx, tx, ev.Object, b.now())
 		}, price)
 	}
 	subscription := webhook.WithFetch(b.fetchSubscription)
@@ -126,6 +126,10 @@ func (b *Billing) settle(ctx context.Context, tx *sqlx.Tx, s *stripe.CheckoutSes
 	if err != nil {
 		return err
 	}
+	if !found && s.Metadata["account"] != "" && s.PaymentStatus == stripe.CheckoutSessionPaymentStatusPaid {
+		// Ours and paid, and the row is gone, as after a restored backup: a person has to look.
+		return webhook.Permanent(fmt.Errorf("billing: session %s is paid and its checkout %s is not known", s.ID, id))
+	}
 	if !found {
 		b.cfg.Logger.InfoContext(ctx, "checkout session is not ours", slog.String("session", s.ID))
 		return nil
@@ -140,7 +144,7 @@ func (b *Billing) settle(ctx context.Context, tx *sqlx.Tx, s *stripe.CheckoutSes
 		return webhook.Permanent(fmt.Errorf("billing: session %s names checkout %s, which is of session %s", s.ID, id, c.SessionID))
 	}
 	c.SessionID = s.ID
-	if c.Status == CheckoutPaid || c.Status == CheckoutExpired {
+	if c.Status == CheckoutPaid {
 		return nil
 	}
 	switch {
