@@ -119,11 +119,15 @@ type queue struct {
 	first   int // the place of its first debit among those that are sent
 }
 
-// many tries [manyDebits] on the debits of a group and returns the calls that have to go the long way. Accounts with
-// other operations in the group do that with all of theirs, so that the order per account is kept.
+// many tries [manyDebits] on the debits of a group, or [manyUses] where there are holds in it too, and returns the calls
+// that have to go the long way. Accounts with other operations in the group do that with all of theirs, so that the order
+// per account is kept.
 func (l *Ledger) many(ctx context.Context, calls []*call) (rest []*call) {
 	if !l.fast {
 		return calls
+	}
+	if slices.ContainsFunc(calls, func(c *call) bool { return ofHold(c.op) }) {
+		return l.usesOfGroup(ctx, calls)
 	}
 	queues, order := queuesOf(calls)
 	if len(order) == 0 {
@@ -179,10 +183,9 @@ func (l *Ledger) many(ctx context.Context, calls []*call) (rest []*call) {
 	return slices.DeleteFunc(calls, func(c *call) bool { return c.finished })
 }
 
-// queuesOf sorts the debits of a group by account, without those that must go the long way.
+// queuesOf sorts the debits of a group without holds by account, without those that must go the long way.
 func queuesOf(calls []*call) (queues map[string]*queue, order []*queue) {
 	queues = map[string]*queue{}
-	var bytes [256]bool // of accounts that a settlement or a release may be about, which name their hold alone
 	of := func(account string) *queue {
 		q := queues[account]
 		if q == nil {
@@ -199,9 +202,6 @@ func queuesOf(calls []*call) (queues map[string]*queue, order []*queue) {
 			for account := range n.accounts {
 				of(account).slow = true
 			}
-			for _, id := range n.holds {
-				bytes[id[15]] = true
-			}
 			continue
 		}
 		q := of(o.p.Account)
@@ -213,8 +213,8 @@ func queuesOf(calls []*call) (queues map[string]*queue, order []*queue) {
 			q.keys = append(q.keys, o.p.IdempotencyKey)
 		}
 	}
-	for account, q := range queues {
-		if !q.slow && !bytes[accountByte(account)] {
+	for _, q := range queues {
+		if !q.slow {
 			order = append(order, q)
 		}
 	}

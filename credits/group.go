@@ -164,6 +164,11 @@ func (l *Ledger) single(ctx context.Context, o op) error {
 			return err
 		}
 	}
+	if ofHold(o) {
+		if done, err := l.uses(ctx, []op{o}); err != nil || done[0] {
+			return err
+		}
+	}
 	return l.alone(ctx, o)
 }
 

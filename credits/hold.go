@@ -315,6 +315,13 @@ func newSettle(p SettleParams) (*settleOp, error) {
 
 func (o *settleOp) needs(n *needs) { n.holds = append(n.holds, o.p.Hold) }
 
+// metadata is what the entry shall keep.
+func (o *settleOp) metadata() map[string]string {
+	m := map[string]string{"hold": o.p.Hold.String()}
+	maps.Copy(m, o.p.Metadata)
+	return m
+}
+
 func (o *settleOp) apply(ctx context.Context, w *work) error {
 	h := w.holds[o.p.Hold]
 	if h == nil {
@@ -338,8 +345,7 @@ func (o *settleOp) apply(ctx context.Context, w *work) error {
 		return ErrHoldReleased
 	case HoldOpen:
 	}
-	amount, metadata := o.p.Amount, map[string]string{"hold": h.ID.String()}
-	maps.Copy(metadata, o.p.Metadata)
+	amount, metadata := o.p.Amount, o.metadata()
 	if amount > h.Remaining {
 		switch h.Over {
 		case OverRefuse:
