@@ -18,7 +18,7 @@ func (a *App) billingNotice(ctx context.Context, tx *sqlx.Tx, n billing.Notice) 
 	m := mail.Message{Kind: "billing." + string(n.Kind), To: a.cfg.AdminEmail}
 	switch n.Kind {
 	case billing.NoticePaymentFailed:
-		u, err := a.Auth.FindUser(ctx, n.Account)
+		u, err := a.Auth.FindUserTx(ctx, tx, n.Account)
 		if errors.Is(err, auth.ErrNotFound) {
 			return nil // the account was deleted since
 		}

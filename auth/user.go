@@ -110,6 +110,22 @@ func (a *Auth) FindUser(ctx context.Context, id string) (User, error) {
 	return a.find(ctx, selectUser, id)
 }
 
+// FindUserTx is [Auth.FindUser] inside the caller's transaction.
+func (a *Auth) FindUserTx(ctx context.Context, tx *sqlx.Tx, id string) (User, error) {
+	if !isID(id) {
+		return User{}, ErrNotFound
+	}
+	var row userRow
+	err := a.db.GetTx(ctx, tx, &row, selectUser, id)
+	if database.IsNoRows(err) {
+		return User{}, ErrNotFound
+	}
+	if err != nil {
+		return User{}, fmt.Errorf("auth: find user %s: %w", id, err)
+	}
+	return row.user(), nil
+}
+
 // FindUserByEmail returns a user by address, in any case; [ErrNotFound] when there is none, or the address is not one.
 func (a *Auth) FindUserByEmail(ctx context.Context, address string) (User, error) {
 	e, err := parseEmail(address)

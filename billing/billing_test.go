@@ -421,7 +421,7 @@ func TestPages_FromPacksToReceipt(t *testing.T) {
 		assert.Equal(t, "0", s.balance(), "the return page proves nothing")
 		_, err := s.double.Pay(t.Context(), session, stripetest.Card{Number: stripetest.CardSucceeds})
 		require.NoError(t, err)
-		_, body = s.request("GET", "/billing/success?session_id="+session, nil)
+		_, body = s.request("GET", "/billing/success?session_id="+session+"&look=1", nil)
 		assert.Contains(t, body, "100.5 credits</strong> have been added")
 		assert.NotContains(t, body, `http-equiv="refresh"`)
 

@@ -132,9 +132,15 @@ type successPage struct {
 // maxLooks bounds how often the success page reloads itself, every two seconds.
 const maxLooks = 30
 
+// showSuccess leaves the first look to the webhook, which mostly is faster than the person, and from the second on asks
+// Stripe itself, so that a webhook that does not come is not missed.
 func (b *Billing) showSuccess(w http.ResponseWriter, r *http.Request, who Customer) {
-	session := r.URL.Query().Get("session_id")
-	c, err := b.SyncCheckout(r.Context(), who.Account, session)
+	session, looks := r.URL.Query().Get("session_id"), r.URL.Query()["look"]
+	look := b.FindCheckout
+	if len(looks) > 0 {
+		look = b.SyncCheckout
+	}
+	c, err := look(r.Context(), who.Account, session)
 	switch {
 	case err != nil && c.ID == uuid.Nil:
 		b.cfg.Site.Fail(w, r, err)
@@ -144,7 +150,6 @@ func (b *Billing) showSuccess(w http.ResponseWriter, r *http.Request, who Custom
 		b.cfg.Logger.WarnContext(r.Context(), "checkout not synced by its page", slog.String("session", session), slog.Any("error", err))
 	}
 	page := successPage{Path: b.cfg.Path, CreditsURL: b.cfg.CreditsURL, Checkout: c}
-	looks := r.URL.Query()["look"]
 	if (c.Status == CheckoutOpen || c.Status == CheckoutCreated) && len(looks) < maxLooks {
 		page.Refresh = b.cfg.Path + "/success?" + url.Values{"session_id": {session}, "look": append(looks, "1")}.Encode()
 	}
