@@ -251,6 +251,46 @@ func TestFailure_AtEveryStepLeavesAllOrNothing(t *testing.T) {
 	}
 }
 
+// On PostgreSQL what a plain account does is one statement each, which is its own transaction.
+func TestFast_OneStepForEachUseOfAPlainAccount(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	url := dbtest.PostgresURL(t, schema)
+	db, err := database.Open(ctx, url)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	var f fuse
+	l, closeIt := brittleLedger(t, url, database.Postgres, &f, newClock())
+	defer func() { require.NoError(t, closeIt()) }()
+	grantTo(t, l, acc, 100)
+	var holds []credits.Hold
+	for range 2 {
+		h, err := l.Reserve(ctx, credits.ReserveParams{Account: acc, Amount: 10, TTL: time.Hour, Reason: "r"})
+		require.NoError(t, err)
+		holds = append(holds, h)
+	}
+	for name, use := range map[string]func() error{
+		"debit": func() error {
+			_, err := l.Debit(ctx, credits.DebitParams{Account: acc, Amount: 1, Reason: "r", IdempotencyKey: "k"})
+			return err
+		},
+		"reserve": func() error {
+			_, err := l.Reserve(ctx, credits.ReserveParams{Account: acc, Amount: 1, TTL: time.Hour, Reason: "r", IdempotencyKey: "k"})
+			return err
+		},
+		"settle":  func() error { _, err := l.Settle(ctx, holds[0].ID, 4); return err },
+		"release": func() error { return l.Release(ctx, holds[1].ID) },
+	} {
+		f.left.Store(0)
+		require.NoError(t, use(), name)
+		assert.Equal(t, int64(-1), f.left.Load(), name)
+	}
+	b := balance(t, l, acc)
+	assert.Equal(t, credits.Amount(94), b.Available)
+	assert.Equal(t, credits.Amount(1), b.Held)
+	check(t, db)
+}
+
 // A failure in a group falls on its own caller: here a text that PostgreSQL refuses to store.
 func TestGroup_AFailureFallsOnItsOwnCaller(t *testing.T) {
 	t.Parallel()

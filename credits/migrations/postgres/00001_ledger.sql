@@ -201,12 +201,13 @@ DECLARE
 BEGIN
     -- A lot has an account, so that only entries without one need the second look. LIMIT 1 keeps each look a look by
     -- key, whatever the statistics say.
-    SELECT bool_or(e.lot_id IS NULL), bool_or((e.lot_id IS NOT NULL AND l.account_id IS DISTINCT FROM e.account_id)
-            OR NOT CASE e.kind WHEN 'debit' THEN e.amount <= 0 WHEN 'grant' THEN e.amount > 0 WHEN 'expire' THEN e.amount < 0
+    SELECT bool_or(e.lot_id IS NULL), bool_or(NOT CASE e.kind WHEN 'debit' THEN e.amount <= 0 WHEN 'grant' THEN e.amount > 0 WHEN 'expire' THEN e.amount < 0
                 WHEN 'revoke' THEN e.amount <= 0 WHEN 'repay' THEN e.amount = 0 AND e.debt < 0 ELSE e.amount <> 0 END
             OR (e.debt <> 0 AND e.kind NOT IN ('debit', 'revoke', 'repay')))
-        INTO lotless, wrong
-        FROM written AS e LEFT JOIN LATERAL (SELECT account_id FROM qs_credit_lots WHERE id = e.lot_id LIMIT 1) AS l ON TRUE;
+        INTO lotless, wrong FROM written AS e;
+    wrong := wrong OR EXISTS (SELECT 1 FROM (SELECT DISTINCT account_id, lot_id FROM written) AS e
+        LEFT JOIN LATERAL (SELECT account_id FROM qs_credit_lots WHERE id = e.lot_id LIMIT 1) AS l ON TRUE
+        WHERE e.lot_id IS NOT NULL AND l.account_id IS DISTINCT FROM e.account_id);
     IF lotless AND NOT wrong THEN
         wrong := EXISTS (SELECT 1 FROM written AS e LEFT JOIN LATERAL (SELECT 1 AS found FROM qs_credit_accounts WHERE id = e.account_id LIMIT 1) AS a ON TRUE
             WHERE e.lot_id IS NULL AND a.found IS NULL);
@@ -224,13 +225,15 @@ CREATE TRIGGER qs_credit_entries_check AFTER INSERT ON qs_credit_entries REFEREN
 -- +goose StatementBegin
 CREATE FUNCTION qs_credit_holds_check() RETURNS trigger AS $$
 BEGIN
-    IF EXISTS (SELECT 1 FROM written AS h
-        LEFT JOIN LATERAL (SELECT 1 AS found FROM qs_credit_accounts WHERE id = h.account_id LIMIT 1) AS a ON TRUE
-        LEFT JOIN LATERAL (SELECT account_id FROM qs_credit_lots WHERE id = h.lot_id LIMIT 1) AS l ON TRUE
-        LEFT JOIN LATERAL (SELECT account_id FROM qs_credit_entries WHERE id = h.entry_id LIMIT 1) AS e ON TRUE
-        WHERE a.found IS NULL OR (h.lot_id IS NOT NULL AND l.account_id IS DISTINCT FROM h.account_id)
-            OR (h.entry_id IS NOT NULL AND e.account_id IS DISTINCT FROM h.account_id) OR (h.status = 'settled') <> (h.entry_id IS NOT NULL)
-            OR h.amount = 0 OR h.remaining > h.amount OR (h.status <> 'open' AND h.remaining > 0))
+    -- A lot has an account, so that only holds without one need the look at it; and many are of one lot.
+    IF EXISTS (SELECT 1 FROM (SELECT DISTINCT account_id, lot_id FROM written) AS h
+            LEFT JOIN LATERAL (SELECT account_id FROM qs_credit_lots WHERE id = h.lot_id LIMIT 1) AS l ON TRUE
+            WHERE h.lot_id IS NOT NULL AND l.account_id IS DISTINCT FROM h.account_id)
+        OR EXISTS (SELECT 1 FROM written AS h
+            LEFT JOIN LATERAL (SELECT account_id FROM qs_credit_entries WHERE id = h.entry_id LIMIT 1) AS e ON TRUE
+            WHERE (h.entry_id IS NOT NULL AND e.account_id IS DISTINCT FROM h.account_id) OR (h.status = 'settled') <> (h.entry_id IS NOT NULL)
+                OR h.amount = 0 OR h.remaining > h.amount OR (h.status <> 'open' AND h.remaining > 0)
+                OR (h.lot_id IS NULL AND NOT EXISTS (SELECT 1 FROM qs_credit_accounts WHERE id = h.account_id)))
     THEN
         RAISE integrity_constraint_violation USING MESSAGE = 'a hold refers to no account, or to no lot or entry of it, or its amounts are not of its status';
     END IF;
