@@ -23,7 +23,7 @@ func TestCatalogue_ANewerPictureStays(t *testing.T) {
 			if err == nil && r.URL.Path == "/v1/prices" {
 				once.Do(func() { // while the list is on its way, the price is retired and the event arrives
 					_, err := s.double.Stripe.Prices.Update(s.pack.ID, &stripe.PriceParams{Active: stripe.Bool(false)})
-					assert.NoError(t, err)
+					require.NoError(t, err)
 					s.quiet()
 				})
 			}
