@@ -68,16 +68,19 @@ func start() (*server, error) {
 	return s, nil
 }
 
-// launch starts a server by the first way that works, and tells of all when none does.
+// way is a way to get a server.
+type way struct {
+	name string
+	up   func(with settings) (url string, stop func() error, err error)
+}
+
+// launch starts a server in the order that the package promises.
 func launch(with settings) (given string, stop func() error, err error) {
-	ways := []struct {
-		name string
-		up   func(with settings) (url string, stop func() error, err error)
-	}{
-		{"Docker", startDocker},
-		{"local PostgreSQL programs", startLocal},
-		{"download of PostgreSQL", startDownload},
-	}
+	return first(with, []way{{"Docker", startDocker}, {"local PostgreSQL programs", startLocal}, {"download of PostgreSQL", startDownload}})
+}
+
+// first starts a server by the first way that works, and tells of all when none does.
+func first(with settings, ways []way) (given string, stop func() error, err error) {
 	var tried []string
 	for _, way := range ways {
 		given, stop, err := way.up(with)
