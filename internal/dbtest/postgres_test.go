@@ -16,7 +16,9 @@ func fails(name string) way {
 
 func TestFirst_TakesTheFirstWayThatWorks(t *testing.T) {
 	t.Parallel()
-	works := way{"works", func(settings) (string, func() error, error) { return "postgres://here", func() error { return nil }, nil }}
+	works := way{"works", func(settings) (string, func() error, error) {
+		return "postgres://here", func() error { return nil }, nil
+	}}
 	given, _, err := first(fast, []way{fails("a"), works, fails("b")})
 	require.NoError(t, err)
 	assert.Equal(t, "postgres://here", given)
@@ -32,7 +34,6 @@ func TestFirst_TellsHowToGetAServerWhenNoWayWorks(t *testing.T) {
 
 // The server that the tests of this run use is a real one, and a test's database is its own and gone afterwards.
 func TestPostgres_EachTestHasADatabaseOfItsOwn(t *testing.T) {
-	t.Parallel()
 	var names []string
 	for range 2 {
 		t.Run("one", func(t *testing.T) {
