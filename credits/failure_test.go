@@ -185,6 +185,14 @@ func TestFailure_AtEveryStepLeavesAllOrNothing(t *testing.T) {
 			_, err := l.Reserve(ctx, credits.ReserveParams{Account: account, Amount: 12, TTL: time.Hour, Reason: "r", IdempotencyKey: key})
 			return err
 		},
+		"reserve of one lot": func(l *credits.Ledger, account, key string, _ uuid.UUID) error {
+			_, err := l.Reserve(ctx, credits.ReserveParams{Account: account, Amount: 2, TTL: time.Hour, Reason: "r", IdempotencyKey: key})
+			return err
+		},
+		"settle": func(l *credits.Ledger, _, _ string, hold uuid.UUID) error {
+			_, err := l.Settle(ctx, hold, 3)
+			return err
+		},
 		"settle into debt": func(l *credits.Ledger, _, _ string, hold uuid.UUID) error {
 			_, err := l.Settle(ctx, hold, 40)
 			return err

@@ -3,11 +3,15 @@ package credits_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -152,6 +156,136 @@ func TestGroup_MixesOperationsAndAccounts(t *testing.T) {
 		require.NoError(t, errs[2])
 		require.ErrorIs(t, errs[3], credits.ErrHoldSettled)
 		require.NoError(t, errs[4])
+		check(t, db)
+	})
+}
+
+func TestGroup_HoldsLeaveTheNumbersThatTheirOrderGives(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) {
+		c := newClock()
+		l := newLedger(t, db, c)
+		grantTo(t, l, acc, 1000)
+		grantTo(t, l, "b", 5)
+		ctx := context.Background()
+		holds := make([]credits.Hold, 8)
+		errs := together(t, db, len(holds), func(i int) (err error) {
+			p := credits.ReserveParams{Account: acc, Amount: credits.Amount(10 * (i + 1)), TTL: time.Hour, Service: "s", Reason: "work", Reference: "job"}
+			switch i {
+			case 5:
+				p.IdempotencyKey = "once"
+			case 6: // does not fit
+				p.Account = "b"
+			case 7:
+				p.Account, p.Amount = "b", 4
+			}
+			holds[i], err = l.Reserve(ctx, p)
+			return err
+		})
+		require.ErrorIs(t, errs[6], credits.ErrInsufficient)
+		require.NoError(t, errors.Join(slices.Delete(errs, 6, 7)...))
+		again, err := l.Reserve(ctx, credits.ReserveParams{Account: acc, Amount: 60, TTL: time.Hour, Service: "s", Reason: "work", Reference: "job",
+			IdempotencyKey: "once"})
+		require.NoError(t, err)
+		assert.Equal(t, holds[5], again)
+		assert.Equal(t, credits.Hold{ID: holds[1].ID, Account: acc, Amount: 20, Remaining: 20, Status: credits.HoldOpen, Over: credits.OverDebt, Service: "s",
+			Reason: "work", Reference: "job", ExpiresAt: c.Now().Add(time.Hour), CreatedAt: c.Now()}, holds[1])
+
+		entries := make([]credits.Entry, 7)
+		errs = together(t, db, len(entries), func(i int) (err error) {
+			switch i {
+			case 3:
+				entries[i], err = l.Debit(ctx, credits.DebitParams{Account: acc, Amount: 7, Reason: "use"})
+			case 4:
+				err = l.Release(ctx, holds[4].ID)
+			case 6:
+				entries[i], err = l.SettleWith(ctx, credits.SettleParams{Hold: holds[7].ID, Amount: 3, Metadata: map[string]string{"model": "m"}})
+			default:
+				entries[i], err = l.Settle(ctx, holds[i].ID, credits.Amount(i+1))
+			}
+			return err
+		})
+		require.NoError(t, errors.Join(errs...))
+		// 1000 less 210 in holds; each settlement returns 10n-n.
+		for i, want := range map[int]credits.Amount{0: 799, 1: 817, 2: 844, 3: 837, 5: 941} {
+			assert.Equal(t, want, entries[i].Available, i)
+			assert.Equal(t, acc, entries[i].Account)
+		}
+		assert.Equal(t, credits.Amount(1000-1-2-3-7-6), entries[5].Balance)
+		assert.Equal(t, map[string]string{"model": "m", "hold": holds[7].ID.String()}, entries[6].Metadata)
+		found, _, err := l.History(ctx, credits.HistoryParams{Account: acc, Kind: credits.KindDebit})
+		require.NoError(t, err)
+		require.Len(t, found, 5)
+		for n, i := range []int{5, 3, 2, 1, 0} {
+			as, err := l.Allocations(ctx, entries[i].ID)
+			require.NoError(t, err)
+			assert.Equal(t, as, entries[i].Allocations)
+			entries[i].Allocations = nil
+			assert.Equal(t, entries[i], found[n], "newest first")
+		}
+
+		// Repetitions, and what needs a longer look, within one group.
+		errs = together(t, db, 5, func(i int) (err error) {
+			switch i {
+			case 0, 1:
+				_, err = l.Settle(ctx, holds[0].ID, 1)
+			case 2:
+				_, err = l.Settle(ctx, holds[0].ID, 2)
+			case 3:
+				err = l.Release(ctx, holds[5].ID)
+			case 4:
+				_, err = l.Settle(ctx, uuid.New(), 1)
+			}
+			return err
+		})
+		require.NoError(t, errors.Join(errs[:2]...))
+		require.ErrorIs(t, errs[2], credits.ErrHoldSettled)
+		require.ErrorIs(t, errs[3], credits.ErrHoldSettled)
+		require.ErrorIs(t, errs[4], credits.ErrHoldNotFound)
+		check(t, db)
+	})
+}
+
+// Two ledgers stand for two processes, of which each ends every hold in a way of its own.
+func TestConcurrency_AHoldEndsOnce(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) {
+		c := newClock()
+		ledgers := []*credits.Ledger{newLedger(t, db, c), newLedger(t, db, c)}
+		grantTo(t, ledgers[0], acc, 10_000)
+		ctx := context.Background()
+		var used atomic.Int64
+		var group errgroup.Group
+		for range 150 {
+			h, err := ledgers[0].Reserve(ctx, credits.ReserveParams{Account: acc, Amount: 10, TTL: time.Hour, Reason: "use"})
+			require.NoError(t, err)
+			var winners atomic.Int64
+			var both errgroup.Group
+			for i, l := range ledgers {
+				both.Go(func() error {
+					_, err := l.Settle(ctx, h.ID, credits.Amount(i+3))
+					if errors.Is(err, credits.ErrHoldSettled) {
+						return nil
+					}
+					winners.Add(1)
+					used.Add(int64(i + 3))
+					return err
+				})
+			}
+			group.Go(func() error {
+				if err := both.Wait(); err != nil {
+					return err
+				}
+				if n := winners.Load(); n != 1 {
+					return fmt.Errorf("%d settlements of a hold were taken", n)
+				}
+				return nil
+			})
+		}
+		require.NoError(t, group.Wait())
+		b := balance(t, ledgers[0], acc)
+		assert.Equal(t, credits.Amount(10_000-used.Load()), b.Available)
+		assert.Zero(t, b.Held)
 		check(t, db)
 	})
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 	"pgregory.net/rapid"
 
 	"github.com/quickscale/quickscale/credits"
@@ -173,6 +174,15 @@ func (m *model) overLimit(now time.Time, amount credits.Amount) bool {
 		m.month != nil && amount+m.held()+m.used[now.Format("2006-01")] > *m.month
 }
 
+func openHolds(m *model) []uuid.UUID {
+	ids := make([]uuid.UUID, 0, len(m.holds))
+	for id := range m.holds {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
+	return ids
+}
+
 func TestLedger_AgreesWithTheModel(t *testing.T) {
 	t.Parallel()
 	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) {
@@ -207,12 +217,7 @@ func agree(rt *rapid.T, t *testing.T, db *database.DB) {
 		if len(m.holds) == 0 {
 			rt.Skip("no hold is open")
 		}
-		ids := make([]uuid.UUID, 0, len(m.holds))
-		for id := range m.holds {
-			ids = append(ids, id)
-		}
-		slices.SortFunc(ids, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
-		return rapid.SampledFrom(ids).Draw(rt, "hold")
+		return rapid.SampledFrom(openHolds(m)).Draw(rt, "hold")
 	}
 	// refused tells whether a use of amount has to be refused, and checks that it was for the right reason.
 	refused := func(rt *rapid.T, m *model, amount, available credits.Amount, limited bool, err error) bool {
@@ -281,6 +286,50 @@ func agree(rt *rapid.T, t *testing.T, db *database.DB) {
 			require.NoError(rt, err)
 			require.Equal(rt, -actual, e.Amount)
 			m.settle(c.Now(), id, actual, partial)
+		},
+		// All of one lot, and all alike, so that their order does not matter.
+		"reserve together": func(rt *rapid.T) {
+			name, m := pick(rt)
+			n, amount := rapid.IntRange(2, 6).Draw(rt, "holds"), credits.Amount(rapid.Int64Range(1, 9).Draw(rt, "amount"))
+			ttl := minutes(rt, "ttl")
+			total := credits.Amount(n) * amount
+			lots := slices.DeleteFunc(m.open(c.Now()), func(l *modelLot) bool { return l.free == 0 })
+			if m.frozen || len(lots) == 0 || lots[0].free < total || m.overLimit(c.Now(), total) {
+				rt.Skip("they would not be alike")
+			}
+			holds := make([]credits.Hold, n)
+			var group errgroup.Group
+			for i := range holds {
+				group.Go(func() (err error) {
+					holds[i], err = l.Reserve(ctx, credits.ReserveParams{Account: name, Amount: amount, TTL: ttl, Reason: "r"})
+					return err
+				})
+			}
+			require.NoError(rt, group.Wait())
+			for _, h := range holds {
+				require.Equal(rt, c.Now().Add(ttl), h.ExpiresAt)
+				m.holds[h.ID] = &modelHold{until: c.Now().Add(ttl), amount: amount, over: credits.OverDebt, shares: m.take(c.Now(), amount, anyLot)}
+			}
+		},
+		"end together": func(rt *rapid.T) {
+			_, m := pick(rt)
+			if m.debt > 0 {
+				rt.Skip("the order decides which lots pay it")
+			}
+			var group errgroup.Group
+			for _, id := range openHolds(m) {
+				h := m.holds[id]
+				if h.amount == 0 || rapid.Bool().Draw(rt, "release") {
+					group.Go(func() error { return l.Release(ctx, id) })
+					delete(m.holds, id)
+					m.giveBack(c.Now(), h)
+					continue
+				}
+				actual := credits.Amount(rapid.Int64Range(1, int64(h.amount)).Draw(rt, "actual"))
+				group.Go(func() error { _, err := l.Settle(ctx, id, actual); return err })
+				m.settle(c.Now(), id, actual, false)
+			}
+			require.NoError(rt, group.Wait())
 		},
 		"release": func(rt *rapid.T) {
 			_, m := pick(rt)
