@@ -75,6 +75,11 @@ func (l *Ledger) group(ctx context.Context, by byte, o op) error {
 
 // next lets those who wait go on, or marks the lane idle.
 func (a *lane) next() {
+	if a.queued() {
+		// Callers who just got their answers often come again at once: let them, and they join this group and not the one
+		// after it.
+		runtime.Gosched()
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.waiting) == 0 {
@@ -88,6 +93,12 @@ func (a *lane) next() {
 		defer a.next()
 		a.l.together(calls)
 	}()
+}
+
+func (a *lane) queued() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.waiting) > 0
 }
 
 // together does operations in one transaction. One that fails by itself is refused by itself. When a statement fails,

@@ -178,6 +178,7 @@ func (b *bed) many(ctx context.Context, o options, r *report) error {
 	r.linef("many accounts: Reserve and Settle, 256 callers", "%.0f/s", rates[2])
 	r.ratio("credits.A", rates[1]/rates[0], "3, goal 5")
 	r.ratio("credits.F.many", rates[2]/rates[1], "0.6")
+	r.ratio("credits.F.many.operations", 2*rates[2]/rates[1], "0.6, a pair being two operations")
 	return nil
 }
 
@@ -202,6 +203,7 @@ func (b *bed) hot(ctx context.Context, o options, r *report) error {
 	r.linef("one hot account: Reserve and Settle, 256 callers", "%.0f/s", rates[2])
 	r.ratio("credits.B", rates[1]/rates[0], "20, goal 40")
 	r.ratio("credits.F.hot", rates[2]/rates[1], "0.6")
+	r.ratio("credits.F.hot.operations", 2*rates[2]/rates[1], "0.6, a pair being two operations")
 	return nil
 }
 
