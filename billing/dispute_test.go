@@ -1,12 +1,9 @@
 package billing_test
 
 import (
-	"context"
 	"fmt"
-	"sync"
 	"testing"
 
-	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/stripe/stripe-go/v76"
@@ -15,30 +12,8 @@ import (
 	"github.com/quickscale/quickscale/billing/stripetest"
 )
 
-// notes collects notices by account; several shops may share it.
-type notes struct {
-	mu   sync.Mutex
-	told map[*sqlx.DB][]billing.NoticeKind
-}
-
-func (n *notes) watch(c *billing.Config) {
-	db := c.DB
-	c.Notify = func(_ context.Context, _ *sqlx.Tx, notice billing.Notice) error {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		n.told[db] = append(n.told[db], notice.Kind)
-		return nil
-	}
-}
-
-func (n *notes) of(s *shop) []billing.NoticeKind {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return append([]billing.NoticeKind(nil), n.told[s.db.Writer()]...)
-}
-
 func TestDispute_TakesCreditsAtOnceAndAWinRestoresThemNetOfRefunds(t *testing.T) {
-	n := &notes{told: map[*sqlx.DB][]billing.NoticeKind{}}
+	n := newNotes()
 	run(t, func(t *testing.T, s *shop) {
 		p := s.buy(stripetest.CardSucceeds)
 		_, err := s.refund(p.ID, 400)
@@ -66,12 +41,12 @@ func TestDispute_TakesCreditsAtOnceAndAWinRestoresThemNetOfRefunds(t *testing.T)
 		require.NoError(t, s.double.CloseDispute(t.Context(), id, true))
 		s.quiet()
 		assert.Equal(t, "60.3", s.balance(), "what the refund took stays taken")
-		assert.Equal(t, []billing.NoticeKind{billing.NoticeDisputeOpened, billing.NoticeDisputeWon}, n.of(s))
+		assert.Equal(t, []billing.NoticeKind{billing.NoticeDisputeOpened, billing.NoticeDisputeWon}, n.kinds(s))
 	}, n.watch)
 }
 
 func TestDispute_LostIsOwedWhenItWasUsed(t *testing.T) {
-	n := &notes{told: map[*sqlx.DB][]billing.NoticeKind{}}
+	n := newNotes()
 	run(t, func(t *testing.T, s *shop) {
 		p := s.buy(stripetest.CardSucceeds)
 		s.use("100.5")
@@ -84,20 +59,20 @@ func TestDispute_LostIsOwedWhenItWasUsed(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, stripe.DisputeStatusLost, disputes[0].Status)
 		assert.Nil(t, disputes[0].DueBy)
-		assert.Contains(t, n.of(s), billing.NoticeDisputeLost)
+		assert.Contains(t, n.kinds(s), billing.NoticeDisputeLost)
 		_, body := s.request("GET", "/billing/payments/"+p.ID.String(), nil)
 		assert.Contains(t, body, "Disputed")
 	}, n.watch)
 }
 
 func TestDispute_AnInquiryMovesNothing(t *testing.T) {
-	n := &notes{told: map[*sqlx.DB][]billing.NoticeKind{}}
+	n := newNotes()
 	run(t, func(t *testing.T, s *shop) {
 		p := s.buy(stripetest.CardSucceeds)
 		_, err := s.double.OpenDispute(t.Context(), p.ChargeID, stripetest.DisputeParams{Inquiry: true})
 		require.NoError(t, err)
 		s.quiet()
 		assert.Equal(t, "100.5", s.balance())
-		assert.Equal(t, []billing.NoticeKind{billing.NoticeInquiry}, n.of(s))
+		assert.Equal(t, []billing.NoticeKind{billing.NoticeInquiry}, n.kinds(s))
 	}, n.watch)
 }

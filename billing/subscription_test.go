@@ -1,15 +1,12 @@
 package billing_test
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"net/url"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/stripe/stripe-go/v76"
@@ -221,17 +218,8 @@ func TestSubscription_CancelAtPeriodEndAndResume(t *testing.T) {
 }
 
 func TestSubscription_PastDueIsToldGracedAndRecovered(t *testing.T) {
-	var mu sync.Mutex
-	var told []billing.Notice
-	notices := func() []billing.Notice {
-		mu.Lock()
-		defer mu.Unlock()
-		return append([]billing.Notice(nil), told...)
-	}
+	n := newNotes()
 	run(t, func(t *testing.T, s *shop) {
-		mu.Lock()
-		told = nil
-		mu.Unlock()
 		plan := s.plan("Pro", "1000", 2900, "month", "trial_days", "7", "features", "api")
 		s.subscribe(plan.ID, stripetest.CardFailsLater)
 		s.advance(7*day + 2*time.Hour)
@@ -239,10 +227,11 @@ func TestSubscription_PastDueIsToldGracedAndRecovered(t *testing.T) {
 		assert.Equal(t, stripe.SubscriptionStatusPastDue, sub.Status)
 		require.NotEmpty(t, sub.PayURL)
 		assert.Equal(t, "0", s.balance())
-		require.NotEmpty(t, notices())
-		assert.Equal(t, billing.NoticePaymentFailed, notices()[0].Kind)
-		assert.Equal(t, "Pro", notices()[0].Description)
-		assert.Equal(t, sub.PayURL, notices()[0].URL)
+		notices := n.of(s)
+		require.NotEmpty(t, notices)
+		assert.Equal(t, billing.NoticePaymentFailed, notices[0].Kind)
+		assert.Equal(t, "Pro", notices[0].Description)
+		assert.Equal(t, sub.PayURL, notices[0].URL)
 		payments := s.payments()
 		require.Len(t, payments, 1)
 		assert.Equal(t, billing.PaymentFailed, payments[0].Status)
@@ -267,12 +256,7 @@ func TestSubscription_PastDueIsToldGracedAndRecovered(t *testing.T) {
 		assert.Equal(t, billing.PaymentSucceeded, after[0].Status)
 	}, func(c *billing.Config) {
 		c.Grace = 2 * day
-		c.Notify = func(_ context.Context, _ *sqlx.Tx, n billing.Notice) error {
-			mu.Lock()
-			defer mu.Unlock()
-			told = append(told, n)
-			return nil
-		}
+		n.watch(c)
 	})
 }
 
