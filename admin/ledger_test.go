@@ -29,7 +29,7 @@ func TestLedger_IsVerifiedBatchByBatch(t *testing.T) {
 				status, body, _ := o.post("/admin/ledger/verify", fields...)
 				require.Equal(t, http.StatusOK, status, body)
 				pages += body
-				if strings.Contains(body, "that is all") {
+				if strings.Contains(body, "That is all.") {
 					return pages
 				}
 				fields = nil
@@ -41,7 +41,7 @@ func TestLedger_IsVerifiedBatchByBatch(t *testing.T) {
 			return ""
 		}
 		pages := through()
-		assert.Contains(t, pages, "3 accounts and 1 seals recomputed; that is all.")
+		assert.Contains(t, pages, "accounts 3, seals 1. That is all.")
 		assert.NotContains(t, pages, "Needs a person")
 
 		_, err = o.db.Writer().ExecContext(t.Context(), "UPDATE qs_credit_accounts SET available = available + 1, head_free = head_free + 1 WHERE id = 'a1'")

@@ -172,6 +172,55 @@ func TestBrowser_TooFewCreditsAndBackOffice(t *testing.T) {
 	b.CheckConsole()
 }
 
+// A plan, from the page of prices to the cards behind it, and what staff see of it.
+func TestBrowser_Subscription(t *testing.T) {
+	t.Parallel()
+	p := start(t, sqlite(t))
+	b := browsertest.Open(t)
+	login := func(email string) {
+		b.Go(p.base + "/auth/login")
+		b.Type("#f-email", email)
+		b.Type("#f-password", seedPassword)
+		b.Click("main form button")
+		b.See("Log out")
+	}
+	login(userEmail)
+	b.Go(p.base + "/billing/subscription")
+	b.See("No subscription yet")
+	b.Screenshot("subscription-none")
+	b.ClickText("See the plans")
+	b.ClickText("Subscribe to Hobby")
+	b.See("Pay with card")
+	b.Type("#number", "4242424242424242")
+	b.Type("#expiry", "12/40")
+	b.Type("#cvc", "123")
+	b.Type("#name", "Uma User")
+	b.Click("#pay")
+	b.See("You are subscribed to Hobby")
+	b.Screenshot("subscription-success")
+	assert.Equal(t, "200 credits", b.Text("#balance"))
+	b.ClickText("Your subscription")
+	b.See("Renews")
+	b.Screenshot("subscription")
+	b.ClickText("Your cards")
+	b.See("4242")
+	b.Screenshot("payment-methods")
+	b.Click("header form button")
+
+	login(adminEmail)
+	b.Go(p.base + "/admin/ledger")
+	for range 2 { // the accounts, and then the seals
+		b.Click("main form button")
+	}
+	b.See("That is all.")
+	b.Screenshot("admin-ledger")
+	b.Go(p.base + "/admin/webhooks")
+	b.ClickText("Figures")
+	b.See("invoice.paid")
+	b.Screenshot("admin-webhook-figures")
+	b.CheckConsole()
+}
+
 // keepPicture copies a screenshot to where README.md shows it.
 func keepPicture(t *testing.T, name string) {
 	t.Helper()
