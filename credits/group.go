@@ -186,7 +186,7 @@ func (a *lane) rest(ctx context.Context, calls []*call) {
 
 // single does an operation by itself, by the shortest way.
 func (a *lane) single(ctx context.Context, o op) error {
-	if d, ok := o.(*debitOp); ok {
+	if d, ok := o.(*debitOp); ok && a.l.db.Dialect() == database.Postgres {
 		if done, err := a.l.one(ctx, d); done || err != nil {
 			return err
 		}
