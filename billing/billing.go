@@ -106,6 +106,8 @@ type Billing struct {
 	cfg   Config
 	db    *database.DB
 	views *web.Views
+	// rehearsing runs transactions that are undone; see [ReconcileParams.DryRun]. Nil: they are real.
+	rehearsing func(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error
 }
 
 // New checks cfg.

@@ -237,6 +237,9 @@ func (b *Billing) ArrangeTx(ctx context.Context, tx *sqlx.Tx, p ArrangeParams) e
 var ErrNoProduct error = problem.New(problem.CodeNotFound, "There is no such product.")
 
 func (b *Billing) inTx(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error {
+	if b.rehearsing != nil {
+		return b.rehearsing(ctx, fn)
+	}
 	return b.db.InTx(ctx, fn)
 }
 

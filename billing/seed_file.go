@@ -242,7 +242,9 @@ func (r *seedReader) product(n *yaml.Node) {
 			})
 		},
 		"prices": func(n *yaml.Node) {
-			r.items(n, "prices", func(n *yaml.Node) { p.Prices = append(p.Prices, r.price(n, seedPlace{len(r.products), len(p.Prices), ""})) })
+			r.items(n, "prices", func(n *yaml.Node) {
+				p.Prices = append(p.Prices, r.price(n, seedPlace{len(r.products), len(p.Prices), ""}))
+			})
 		},
 	})
 	r.products = append(r.products, p)
