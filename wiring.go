@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-go/v76/client"
 
@@ -174,13 +175,27 @@ func (a *App) wireBilling() (err error) {
 			return b.Frozen, err
 		},
 		Notify:   a.billingNotice,
+		Jobs:     a.jobs.Client(), Address: a.addressOf,
 		LoginURL: authPath + "/login", CreditsURL: creditsPath + "/", Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	if err != nil {
 		return err
 	}
 	a.Billing.Register(a.Webhooks)
-	return nil
+	return a.Billing.AddWorkers(a.jobs.Workers())
+}
+
+// addressOf is the e-mail address of a ledger account, as the last committed change has it; a replica may be behind.
+func (a *App) addressOf(ctx context.Context, account string) (address string, err error) {
+	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		u, err := a.Auth.FindUserTx(ctx, tx, account)
+		if errors.Is(err, auth.ErrNotFound) {
+			return nil
+		}
+		address = u.Email
+		return err
+	})
+	return address, err
 }
 
 // paymentGrace is how long a plan entitles after a renewal was not paid, while Stripe tries again.
