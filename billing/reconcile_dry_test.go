@@ -48,10 +48,10 @@ func TestReconcile_ADryRunTellsWhatARunRepairsAndRepairsNothing(t *testing.T) {
 		assert.Equal(t, before, s.books())
 		assert.Equal(t, "0", s.balance())
 
-		real, err := s.Reconcile(t.Context())
+		repaired, err := s.Reconcile(t.Context())
 		require.NoError(t, err)
-		assert.Equal(t, dry.Repaired, real.Repaired, "the run does what the rehearsal told")
-		assert.Equal(t, dry.Checked, real.Checked)
+		assert.Equal(t, dry.Repaired, repaired.Repaired, "the run does what the rehearsal told")
+		assert.Equal(t, dry.Checked, repaired.Checked)
 		assert.Equal(t, "1100.5", s.balance())
 
 		pack := s.purchase()
@@ -66,9 +66,9 @@ func TestReconcile_ADryRunTellsWhatARunRepairsAndRepairsNothing(t *testing.T) {
 		assert.Equal(t, before, s.books())
 		assert.Equal(t, "1100.5", s.balance())
 		assert.Empty(t, told.kinds(s), "nobody is told of what did not happen")
-		real, err = s.Reconcile(t.Context())
+		repaired, err = s.Reconcile(t.Context())
 		require.NoError(t, err)
-		assert.Equal(t, dry.Repaired, real.Repaired)
+		assert.Equal(t, dry.Repaired, repaired.Repaired)
 		assert.Equal(t, []billing.NoticeKind{billing.NoticeDisputeOpened}, told.kinds(s))
 
 		dry, err = s.ReconcileWith(t.Context(), billing.ReconcileParams{DryRun: true, All: true})

@@ -103,11 +103,12 @@ func (c *seedChecker) prices(i int, p SeedProduct) {
 		case price.Credits > 0:
 		case p.Credits == 0:
 			fault("credits", "it needs credits, or the product does")
-		case inherits != "" && inherits != "every "+period:
+		case period == "":
+		case inherits != "" && inherits != period:
 			// A year's price with a month's credits would be a mistake that is noticed late.
 			fault("credits", "it needs credits of its own, since the product's are those of another period")
 		default:
-			inherits = "every " + period
+			inherits = period
 		}
 	}
 }

@@ -90,7 +90,7 @@ type seedReader struct {
 	faults   []SeedFault
 }
 
-func (r *seedReader) fault(n *yaml.Node, format string, args ...any) {
+func (r *seedReader) faultf(n *yaml.Node, format string, args ...any) {
 	r.faults = append(r.faults, SeedFault{Line: n.Line, Text: fmt.Sprintf(format, args...)})
 }
 
@@ -123,14 +123,14 @@ func (r *seedReader) file(data []byte) {
 	r.fields(doc.Content[0], "the file", map[string]func(*yaml.Node){"products": func(n *yaml.Node) { r.items(n, "products", r.product) }})
 	var second yaml.Node
 	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
-		r.fault(&second, "the file holds a second document; put all products into one")
+		r.faultf(&second, "the file holds a second document; put all products into one")
 	}
 }
 
 // fields reads a mapping whose keys are all known.
 func (r *seedReader) fields(n *yaml.Node, what string, known map[string]func(*yaml.Node)) {
 	if n.Kind != yaml.MappingNode {
-		r.fault(n, "%s must be fields such as name: value", what)
+		r.faultf(n, "%s must be fields such as name: value", what)
 		return
 	}
 	seen := map[string]bool{}
@@ -139,9 +139,9 @@ func (r *seedReader) fields(n *yaml.Node, what string, known map[string]func(*ya
 		read := known[key.Value]
 		switch {
 		case read == nil:
-			r.fault(key, "%s has no field %q; it has %s", what, key.Value, strings.Join(sortedKeys(known), ", "))
+			r.faultf(key, "%s has no field %q; it has %s", what, key.Value, strings.Join(sortedKeys(known), ", "))
 		case seen[key.Value]:
-			r.fault(key, "%s has %s twice", what, key.Value)
+			r.faultf(key, "%s has %s twice", what, key.Value)
 		default:
 			read(resolve(value))
 		}
@@ -168,7 +168,7 @@ func resolve(n *yaml.Node) *yaml.Node {
 
 func (r *seedReader) items(n *yaml.Node, what string, read func(*yaml.Node)) {
 	if n.Kind != yaml.SequenceNode {
-		r.fault(n, "%s must be a list, each item after a -", what)
+		r.faultf(n, "%s must be a list, each item after a -", what)
 		return
 	}
 	for _, item := range n.Content {
@@ -182,12 +182,12 @@ func into[T any](r *seedReader, at seedPlace, field string, dest *T, parse func(
 	return func(n *yaml.Node) {
 		r.lines[at] = n.Line
 		if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
-			r.fault(n, "%s needs a value", field)
+			r.faultf(n, "%s needs a value", field)
 			return
 		}
 		v, err := parse(n.Value)
 		if err != nil {
-			r.fault(n, "%s: %s", field, err)
+			r.faultf(n, "%s: %s", field, err)
 		}
 		*dest = v
 	}

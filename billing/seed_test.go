@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"net/http"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -365,6 +367,20 @@ func TestSeed_MistakesAreToldWithTheirLines(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, products[0].Prices, products[1].Prices)
 	assert.Equal(t, billing.Money{Amount: 250, Currency: "usd"}, products[1].Prices[1].Price)
+}
+
+// The example of docs/stripe.md is one that works.
+func TestSeed_TheDocumentedFileIsRead(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("../docs/stripe.md")
+	require.NoError(t, err)
+	block := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindSubmatch(doc)
+	require.NotNil(t, block)
+	s := newSeeding(t)
+	require.NoError(t, s.apply(string(block[1])))
+	assert.Equal(t, []string{`Pro "For work of every day." true map[credits:1500 features:api,export order:2 seed_key:pro trial_credits:50 trial_days:14]: ` +
+		"pro/gift 9500 usd , pro/month-usd 9000 usd  per 1 month, pro/year-usd 90000 usd 18000 per 1 year"}, s.catalogue())
+	assert.Empty(t, s.steps(string(block[1])))
 }
 
 // The mirror takes the order over when it sees a product first; then it is the staff's.

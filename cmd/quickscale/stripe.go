@@ -86,7 +86,7 @@ func stripeSeed() *cobra.Command {
 }
 
 func readSeed(file string) ([]billing.SeedProduct, error) {
-	data, err := os.ReadFile(file) //nolint:gosec // the file that the person named
+	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, usageError{err}
 	}
