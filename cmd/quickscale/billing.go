@@ -65,7 +65,7 @@ func billingReconcile() *cobra.Command {
 		return withBilling(cmd, url, billing.CreditPolicy(policy), func(ctx context.Context, b *billing.Billing, out output) error {
 			r, err := b.ReconcileWith(ctx, p)
 			if err != nil {
-				return err
+				return plainly(err)
 			}
 			return printReconciled(r, out)
 		})

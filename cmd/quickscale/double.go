@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -52,7 +53,7 @@ func (d double) run(cmd *cobra.Command) (err error) {
 		}
 	}()
 	if d.baseURL == "" {
-		d.baseURL = "http://" + listener.Addr().String()
+		d.baseURL = "http://" + reachable(listener.Addr())
 	}
 	cfg := stripetest.Config{BaseURL: d.baseURL, WebhookURL: d.webhookURL, Logger: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))}
 	if d.data != "" {
@@ -73,6 +74,14 @@ func (d double) run(cmd *cobra.Command) (err error) {
 	defer server.Stop()
 	d.banner(cmd)
 	return serveDouble(ctx, listener, server)
+}
+
+// reachable is an address that a browser on this machine can go to.
+func reachable(addr net.Addr) string {
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
+	}
+	return addr.String()
 }
 
 func openStore(ctx context.Context, file string) (*stripetest.SQLStore, func() error, error) {

@@ -37,6 +37,14 @@ func stripeClient(url string) (*client.API, error) {
 	return client.New(key, &stripe.Backends{API: backend, Connect: backend, Uploads: backend}), nil
 }
 
+// plainly keeps what Stripe or the network said: the sentence for those who buy says too little to who runs a command.
+func plainly(err error) error {
+	if errors.Is(err, billing.ErrStripe) {
+		return errors.New(err.Error())
+	}
+	return err
+}
+
 // addStripeURL gives a command the flag for [stripeClient].
 func addStripeURL(cmd *cobra.Command, url *string) {
 	cmd.Flags().StringVar(url, "stripe-url", stripe.APIURL, "where Stripe's API is, such as that of a double")
@@ -78,9 +86,9 @@ func stripeSeed() *cobra.Command {
 		}
 		plan, err := billing.PlanSeed(cmd.Context(), api, products)
 		if err != nil {
-			return err
+			return plainly(err)
 		}
-		return seedStripe(cmd.Context(), plan, dryRun, out)
+		return plainly(seedStripe(cmd.Context(), plan, dryRun, out))
 	}
 	return cmd
 }
