@@ -92,6 +92,31 @@ func TestReconcile_ADryRunTellsWhatARunRepairsAndRepairsNothing(t *testing.T) {
 	}, told.watch)
 }
 
+// The rehearsal undoes the payment, so that its refund has none.
+func TestReconcile_ADryRunTellsWhatDependsOnWhatIsMissing(t *testing.T) {
+	run(t, func(t *testing.T, s *shop) {
+		s.lose(1, 1)
+		c := s.checkout()
+		_, err := s.double.Pay(t.Context(), c.SessionID, stripetest.Card{Number: stripetest.CardSucceeds})
+		require.NoError(t, err)
+		charges := s.double.Stripe.Charges.List(nil)
+		require.True(t, charges.Next())
+		_, err = s.double.Stripe.Refunds.New(&stripe.RefundParams{Charge: &charges.Charge().ID})
+		require.NoError(t, err)
+		dry, err := s.ReconcileWith(t.Context(), billing.ReconcileParams{DryRun: true})
+		require.NoError(t, err)
+		assert.Len(t, dry.Repaired, 1)
+		require.Len(t, dry.Failed, 1)
+		assert.Equal(t, "refund", dry.Failed[0].Kind)
+		require.ErrorContains(t, dry.Failed[0].Err, "not known yet")
+		repaired, err := s.Reconcile(t.Context())
+		require.NoError(t, err)
+		assert.Len(t, repaired.Repaired, 2)
+		assert.Empty(t, repaired.Failed)
+		assert.Equal(t, "0", s.balance())
+	})
+}
+
 // purchase is the payment of the pack.
 func (s *shop) purchase() billing.Payment {
 	s.t.Helper()
