@@ -17,6 +17,8 @@ type productsPage struct {
 
 	Products []billing.Product `json:"products"`
 	CanSync  bool              `json:"-"`
+	// Wrong is the product whose form was refused.
+	Wrong string `json:"-"`
 }
 
 func (a *Admin) listProducts(w http.ResponseWriter, r *http.Request) error {
@@ -45,6 +47,7 @@ func (a *Admin) postArrange(w http.ResponseWriter, r *http.Request) error {
 		if failed != nil {
 			return failed
 		}
+		page.Wrong = r.PathValue("id")
 		a.views.Reject(w, r, "products", page, err)
 		return nil
 	}
