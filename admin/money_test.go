@@ -185,7 +185,7 @@ func TestRefund_IsPreviewedThenMadeOnce(t *testing.T) {
 		require.Len(t, lines, 3, "also those that were refused: too much, and sent twice")
 		assert.Equal(t, p.ID.String(), lines[1].Subject)
 		assert.Equal(t, "amount=3.33 reason=duplicate note=paid <twice>", lines[1].Detail)
-		assert.Len(t, c.audited(admin.ActionRefundPreview), 1)
+		assert.Len(t, c.audited(admin.ActionRefundPreview), 2)
 		assert.Len(t, c.audited(admin.ActionRefundView), 1)
 
 		status, body = c.get("/admin/refunds/stats")

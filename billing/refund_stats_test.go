@@ -141,6 +141,7 @@ func TestReconcileAndKeep_TheReportCanBeRead(t *testing.T) {
 		require.NoError(t, err)
 		r, err := s.refund(p.ID, 0)
 		require.NoError(t, err)
+		s.quiet()
 		s.lose(1, 1)
 		require.NoError(t, s.double.FailRefund(t.Context(), r.RefundID, "declined"))
 		done, err := s.ReconcileAndKeep(t.Context())
