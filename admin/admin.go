@@ -152,6 +152,8 @@ type Config struct {
 	// RunTask queues a job in a transaction of DB, and tells whether it was added; false: one waits or runs already. Nil:
 	// the buttons for it are absent.
 	RunTask func(ctx context.Context, tx *sqlx.Tx, task Task) (added bool, err error)
+	// Jobs is the queue of jobs. Nil: the section is absent.
+	Jobs Jobs
 	// Dashboard is the address of Stripe's Dashboard, such as https://dashboard.stripe.com/test. Empty: nothing leads there.
 	Dashboard string
 	// Path is where the host mounts the handler. Empty: /admin.

@@ -49,6 +49,9 @@ const (
 	ActionAdjustPreview  Action = "credits_preview"
 	ActionAdjust         Action = "credits_adjust"
 	ActionAuditExport    Action = "audit_export"
+	ActionJobsView       Action = "jobs_view"
+	ActionJobRetry       Action = "job_retry"
+	ActionJobCancel      Action = "job_cancel"
 )
 
 // Record is one line of the audit log. Lines are never changed or removed.

@@ -46,7 +46,7 @@ func (a *Admin) Handler() http.Handler {
 	return a.cfg.Site.Protect(mux)
 }
 
-// routeMoney adds what staff can do about money, credits and the catalogue.
+// routeMoney adds what staff can do about money, credits, jobs and the catalogue.
 func (a *Admin) routeMoney(mux *http.ServeMux, at string) {
 	if a.cfg.Refunds != nil {
 		mux.Handle("GET "+at+"/payments/{id}", a.gate(ActionPaymentView, a.showPayment))
@@ -63,6 +63,11 @@ func (a *Admin) routeMoney(mux *http.ServeMux, at string) {
 		if a.cfg.RunTask != nil {
 			mux.Handle("POST "+at+"/reconcile", a.act(a.postReconcile))
 		}
+	}
+	if a.cfg.Jobs != nil {
+		mux.Handle("GET "+at+"/jobs", a.gate(ActionJobsView, a.listJobs))
+		mux.Handle("POST "+at+"/jobs/{id}/retry", a.act(a.postJob(ActionJobRetry, a.cfg.Jobs.JobRetryTx)))
+		mux.Handle("POST "+at+"/jobs/{id}/cancel", a.act(a.postJob(ActionJobCancel, a.cfg.Jobs.JobCancelTx)))
 	}
 	if a.cfg.Catalogue != nil {
 		mux.Handle("GET "+at+"/products", a.gate(ActionProductsView, a.listProducts))
@@ -143,6 +148,7 @@ func (a *Admin) frame(current string) frame {
 	add(a.cfg.Catalogue != nil, sectionProducts, "/products")
 	add(a.cfg.Reconciler != nil, sectionReconcile, "/reconcile")
 	add(a.cfg.Events != nil, sectionEvents, "/webhooks")
+	add(a.cfg.Jobs != nil, sectionJobs, "/jobs")
 	add(true, sectionAudit, "/audit")
 	return f
 }
@@ -159,6 +165,7 @@ const (
 	sectionDisputes  = "Disputes"
 	sectionProducts  = "Products"
 	sectionReconcile = "Reconcile"
+	sectionJobs      = "Jobs"
 	sectionAudit     = "Audit log"
 )
 

@@ -68,7 +68,7 @@ func runMoney(t *testing.T, fn func(t *testing.T, c *counter)) {
 		}
 		c.office = newOffice(t, db, func(cfg *admin.Config) {
 			cfg.Payments, cfg.Refunds, cfg.Catalogue, cfg.Reconciler, cfg.Subscriptions = c.billing, c.billing, c.billing, c.billing, c.billing
-			cfg.Adjuster, cfg.Dashboard = ledger, "https://dashboard.stripe.com/test"
+			cfg.Adjuster, cfg.Jobs, cfg.Dashboard = ledger, engine.Client(), "https://dashboard.stripe.com/test"
 			cfg.RunTask = func(ctx context.Context, tx *sqlx.Tx, task admin.Task) (bool, error) {
 				return engine.RunTx(ctx, tx, string(task))
 			}
@@ -395,5 +395,44 @@ func TestAudit_IsFilteredAndDownloaded(t *testing.T) {
 		assert.Greater(t, len(lines), admin.MaxPage+3, "more than one page")
 		assert.Equal(t, "user_view", lines[len(lines)-1][3])
 		assert.Equal(t, "q==1%2b1", lines[len(lines)-2][5])
+	})
+}
+
+func TestJobs_AreListedCanceledAndRunAgain(t *testing.T) {
+	runMoney(t, func(t *testing.T, c *counter) {
+		_, body := c.get("/admin/jobs")
+		assert.Contains(t, body, "No jobs")
+		c.post("/admin/reconcile")
+		_, body = c.get("/admin/jobs")
+		assert.Contains(t, body, "quickscale_task")
+		found := regexp.MustCompile(`/admin/jobs/(\d+)/retry`).FindStringSubmatch(body)
+		require.NotNil(t, found)
+		at := "/admin/jobs/" + found[1]
+		shown := func(state string) bool {
+			_, body := c.get("/admin/jobs?state=" + state)
+			return strings.Contains(body, at)
+		}
+		c.staff = nil
+		for _, path := range []string{at + "/cancel", at + "/retry"} {
+			status, _, _ := c.post(path)
+			assert.Equal(t, http.StatusNotFound, status)
+		}
+		c.staff = &admin.Staff{ID: "s1", Email: "ada@example.com"}
+		assert.True(t, shown("available"))
+		status, _, _ := c.post(at + "/cancel")
+		assert.Equal(t, http.StatusSeeOther, status)
+		assert.True(t, shown("cancelled"))
+		assert.False(t, shown("available"))
+		status, _, _ = c.post(at + "/retry")
+		assert.Equal(t, http.StatusSeeOther, status)
+		assert.True(t, shown("available"))
+		for _, path := range []string{"/admin/jobs/999999/retry", "/admin/jobs/x/cancel"} {
+			status, _, _ = c.post(path)
+			assert.Equal(t, http.StatusNotFound, status, path)
+		}
+		status, _ = c.get("/admin/jobs?before=nonsense")
+		assert.Equal(t, http.StatusNotFound, status)
+		require.Len(t, c.audited(admin.ActionJobCancel), 1)
+		assert.Equal(t, found[1], c.audited(admin.ActionJobRetry)[0].Subject)
 	})
 }
