@@ -145,7 +145,7 @@ func TestRefund_IsPreviewedThenMadeOnce(t *testing.T) {
 			status, _, _ = c.post(at+"/refund", append(form, "left", "1000")...)
 			assert.Equal(t, http.StatusUnprocessableEntity, status, field)
 		}
-		status, body, _ = c.post(at+"/refund", "amount", "3.33", "reason", "duplicate", "note", "twice")
+		status, _, _ = c.post(at+"/refund", "amount", "3.33", "reason", "duplicate", "note", "twice")
 		assert.Equal(t, http.StatusUnprocessableEntity, status, "not without a preview")
 
 		status, body, _ = c.post(at+"/refund/preview", "amount", "3.33", "reason", "duplicate", "note", "paid <twice>")
