@@ -228,6 +228,10 @@ func (a *App) wireServices() (err error) {
 func (a *App) wireAdmin() (err error) {
 	a.Admin, err = admin.New(admin.Config{
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Users: a.Auth, Ledger: a.Credits, Verifier: a.Credits, Payments: a.Billing, Events: a.Webhooks,
+		Refunds: a.Billing, Catalogue: a.Billing, Reconciler: a.Billing, Subscriptions: a.Billing, Adjuster: a.Credits, Jobs: a.jobs.Client(), Dashboard: a.dashboard(),
+		RunTask: func(ctx context.Context, tx *sqlx.Tx, task admin.Task) (bool, error) {
+			return a.jobs.RunTx(ctx, tx, string(task))
+		},
 		Staff: func(r *http.Request) (admin.Staff, bool) {
 			u, ok := auth.UserFrom(r.Context())
 			return admin.Staff{ID: u.ID, Email: u.Email}, ok && u.IsStaff()
@@ -235,6 +239,17 @@ func (a *App) wireAdmin() (err error) {
 		Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	return err
+}
+
+// dashboard is where Stripe shows its objects; the double has none.
+func (a *App) dashboard() string {
+	switch {
+	case a.double != nil:
+		return ""
+	case a.cfg.live():
+		return "https://dashboard.stripe.com"
+	}
+	return "https://dashboard.stripe.com/test"
 }
 
 // How often the processes look for what no event brings.
@@ -269,14 +284,14 @@ func (a *App) wireTasks() error {
 			_, err := a.Auth.Sweep(ctx)
 			return err
 		}},
-		{"billing_catalogue", catalogueEvery, a.Billing.SyncCatalogue},
+		{string(admin.TaskCatalogue), catalogueEvery, a.Billing.SyncCatalogue},
 		{"billing_resume", resumeEvery, func(ctx context.Context) error {
 			_, changes := a.Billing.ResumeChanges(ctx)
 			_, refunds := a.Billing.ResumeRefunds(ctx)
 			return errors.Join(changes, refunds)
 		}},
-		{"billing_reconcile", reconcileEvery, func(ctx context.Context) error {
-			_, err := a.Billing.Reconcile(ctx)
+		{string(admin.TaskReconcile), reconcileEvery, func(ctx context.Context) error {
+			_, err := a.Billing.ReconcileAndKeep(ctx)
 			return err
 		}},
 	} {
