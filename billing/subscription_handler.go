@@ -40,6 +40,9 @@ func (b *Billing) showSubscription(w http.ResponseWriter, r *http.Request, who C
 	switch {
 	case err == nil:
 		page.Subscription, page.DaysLeft, page.State = &s, s.DaysLeft(b.now()), states[s.Status]
+		if s.Paused() && s.Active() {
+			page.State = "Paused"
+		}
 	case !errors.Is(err, ErrNoSubscription):
 		b.cfg.Site.Fail(w, r, err)
 		return
