@@ -174,6 +174,7 @@ func (a *App) wireBilling() (err error) {
 			return b.Frozen, err
 		},
 		Notify:   a.billingNotice,
+		Watch:    a.Credits.SetLowAtTx,
 		LoginURL: authPath + "/login", CreditsURL: creditsPath + "/", Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	if err != nil {
@@ -246,7 +247,16 @@ func (a *App) wireTasks() error {
 		{"billing_resume", resumeEvery, func(ctx context.Context) error {
 			_, changes := a.Billing.ResumeChanges(ctx)
 			_, refunds := a.Billing.ResumeRefunds(ctx)
-			return errors.Join(changes, refunds)
+			_, topUps := a.Billing.ResumeTopUps(ctx)
+			return errors.Join(changes, refunds, topUps)
+		}},
+		{"billing_topups", sweepEvery, func(ctx context.Context) error {
+			_, err := a.Billing.SweepTopUps(ctx)
+			return err
+		}},
+		{"billing_cards", sweepEvery, func(ctx context.Context) error {
+			_, err := a.Billing.WarnExpiringCards(ctx)
+			return err
 		}},
 		{"billing_reconcile", reconcileEvery, func(ctx context.Context) error {
 			_, err := a.Billing.Reconcile(ctx)
@@ -295,9 +305,28 @@ func (a *App) panels(r *http.Request, u auth.User) ([]auth.Panel, error) {
 	if b.Available == 0 {
 		note = "Buy a pack to use the services."
 	}
+	topUp, err := a.topUpPanel(r, u)
+	if err != nil {
+		return nil, err
+	}
 	return []auth.Panel{
-		{Label: "Credits", Value: b.Available.String(), Note: note, URL: billingPath + "/", Action: "Buy credits"},
+		{Label: "Credits", Value: b.Available.String(), Note: note, URL: billingPath + "/", Action: "Buy credits"}, topUp,
 	}, nil
+}
+
+// topUpPanel leads to auto top-up.
+func (a *App) topUpPanel(r *http.Request, u auth.User) (auth.Panel, error) {
+	p := auth.Panel{Label: "Auto top-up", Value: "Off", Note: "Have a pack bought by itself when your credits run low.", URL: billingPath + "/auto-topup", Action: "Set up"}
+	t, err := a.Billing.FindAutoTopUp(r.Context(), account(u))
+	switch {
+	case err != nil:
+		return p, err
+	case t.On:
+		p.Value, p.Action, p.Note = "On", "Change", "Below "+t.Threshold.String()+" credits a pack is bought, for at most "+t.MonthlyCap.String()+" a month."
+	case t.PausedAt != nil:
+		p.Value, p.Action, p.Note = "Paused", "Look at it", t.PauseReason
+	}
+	return p, nil
 }
 
 // chrome surrounds every page: navigation, who is signed in, and what they have.

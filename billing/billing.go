@@ -187,6 +187,12 @@ const (
 	NoticeCardExpiring        NoticeKind = "card_expiring"        // the card that pays, Description, ends soon
 )
 
+// NoticeKinds returns all kinds.
+func NoticeKinds() []NoticeKind {
+	return []NoticeKind{NoticePaymentFailed, NoticeDisputeOpened, NoticeDisputeWon, NoticeDisputeLost, NoticeInquiry, NoticeTopUpSucceeded, NoticeTopUpFailed,
+		NoticeTopUpAuthentication, NoticeTopUpPaused, NoticeTopUpCapped, NoticeCardExpiring}
+}
+
 // Notice is what a person has to know.
 type Notice struct {
 	Kind    NoticeKind

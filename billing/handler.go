@@ -175,6 +175,8 @@ type paymentsPage struct {
 	Statuses []PaymentStatus `json:"-"`
 	// Next is the URL of the page with older payments, empty on the last one.
 	Next string `json:"next,omitempty"`
+	// Spending is what all payments come to, by currency.
+	Spending []Spending `json:"spending"`
 }
 
 func (b *Billing) listPayments(w http.ResponseWriter, r *http.Request, who Customer) {
@@ -190,6 +192,10 @@ func (b *Billing) listPayments(w http.ResponseWriter, r *http.Request, who Custo
 		return
 	}
 	page := paymentsPage{Path: b.cfg.Path, Payments: payments, Type: filter.Type, Status: filter.Status, Types: paymentTypes, Statuses: paymentStatuses}
+	if page.Spending, err = b.Spending(r.Context(), who.Account); err != nil {
+		b.cfg.Site.Fail(w, r, err)
+		return
+	}
 	if more {
 		query.Set("before", payments[len(payments)-1].ID.String())
 		page.Next = b.cfg.Path + "/payments?" + query.Encode()

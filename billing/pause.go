@@ -104,10 +104,13 @@ func (b *Billing) paidThrough(ctx context.Context, tx *sqlx.Tx, inv *stripe.Invo
 	if inv.Subscription == nil || line == nil || line.Period == nil {
 		return nil
 	}
-	const paid = `UPDATE qs_billing_subscriptions SET paid_through = CASE WHEN pause_behavior = '' THEN NULL ELSE ? END
-		WHERE subscription_id = ? AND paid_through < ?`
 	end := moment(line.Period.End)
-	_, err := b.db.ExecTx(ctx, tx, paid, end, inv.Subscription.ID, end)
+	const over = `UPDATE qs_billing_subscriptions SET paid_through = NULL WHERE subscription_id = ? AND pause_behavior = '' AND paid_through < ?`
+	if _, err := b.db.ExecTx(ctx, tx, over, inv.Subscription.ID, end); err != nil {
+		return err
+	}
+	const longer = `UPDATE qs_billing_subscriptions SET paid_through = ? WHERE subscription_id = ? AND pause_behavior <> '' AND paid_through < ?`
+	_, err := b.db.ExecTx(ctx, tx, longer, end, inv.Subscription.ID, end)
 	return err
 }
 
