@@ -146,6 +146,9 @@ func (b *Billing) settle(ctx context.Context, tx *sqlx.Tx, s *stripe.CheckoutSes
 	if c, _, err = b.findCheckoutTx(ctx, tx, `id = ?`, id); err != nil { // as it is under the lock
 		return err
 	}
+	if c.SessionID != "" && c.SessionID != s.ID && s.Status != stripe.CheckoutSessionStatusComplete {
+		return nil // one whose making Stripe answered with an error: nobody knows its page
+	}
 	if c.SessionID != "" && c.SessionID != s.ID {
 		return webhook.Permanent(fmt.Errorf("billing: session %s names checkout %s, which is of session %s", s.ID, id, c.SessionID))
 	}

@@ -66,3 +66,6 @@ CREATE INDEX qs_billing_card_checks_due ON qs_billing_card_checks (checked_at);
 ALTER TABLE qs_billing_subscriptions ADD COLUMN pause_behavior TEXT NOT NULL DEFAULT '' CHECK (pause_behavior IN ('', 'void', 'keep_as_draft', 'mark_uncollectible'));
 ALTER TABLE qs_billing_subscriptions ADD COLUMN resumes_at TIMESTAMPTZ;
 ALTER TABLE qs_billing_subscriptions ADD COLUMN paid_through TIMESTAMPTZ;
+
+-- Raised when Stripe has answered a checkout's call with an error of its own, which it repeats under the same key.
+ALTER TABLE qs_billing_checkouts ADD COLUMN generation BIGINT NOT NULL DEFAULT 0;
