@@ -181,10 +181,13 @@ func (b *Billing) topUpPack(ctx context.Context, p AutoTopUpParams) (Offer, erro
 		wrong["price"] = "Choose one of the packs that are for sale."
 	case err != nil:
 		return Offer{}, err
-	case p.Threshold > pack.Credits:
-		wrong["threshold"] = "This must be at most " + pack.Credits.String() + ", which the pack gives, so that one purchase is enough."
-	case p.MonthlyCap < pack.Price.Amount:
-		wrong["monthly_cap"] = "This must be at least " + pack.Price.String() + ", the price of the pack."
+	default:
+		if p.Threshold > pack.Credits {
+			wrong["threshold"] = "This must be at most " + pack.Credits.String() + ", which the pack gives, so that one purchase is enough."
+		}
+		if p.MonthlyCap < pack.Price.Amount {
+			wrong["monthly_cap"] = "This must be at least " + pack.Price.String() + ", the price of the pack."
+		}
 	}
 	if p.Threshold <= 0 {
 		wrong["threshold"] = "This must be above zero."
