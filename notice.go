@@ -32,8 +32,8 @@ func (a *App) billingNotice(ctx context.Context, tx *sqlx.Tx, n billing.Notice) 
 	to := a.cfg.AdminEmail
 	if !toStaff[n.Kind] {
 		u, err := a.Auth.FindUserTx(ctx, tx, n.Account)
-		if errors.Is(err, auth.ErrNotFound) {
-			return nil // the account was deleted since, or is no user's
+		if errors.Is(err, auth.ErrNotFound) || err == nil && u.DisabledAt != nil {
+			return nil // the account was deleted or closed since, or is no user's
 		}
 		if err != nil {
 			return err

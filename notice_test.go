@@ -88,6 +88,15 @@ func TestApp_LowCreditsAreToppedUpAndOtherwiseMailed(t *testing.T) {
 		assert.Contains(t, m.Text, "we bought 100 of them for 10.00 USD")
 		assert.Contains(t, m.Text, "http://127.0.0.1:1/billing/payments/")
 
+		// Who is closed is charged nothing.
+		require.NoError(t, app.Auth.SetDisabled(t.Context(), u.ID, true))
+		use(100 * credits.Credit)
+		made, err := app.Billing.TopUp(t.Context(), u.ID)
+		require.NoError(t, err)
+		assert.Zero(t, made)
+		require.NoError(t, app.Auth.SetDisabled(t.Context(), u.ID, false))
+		give(100 * credits.Credit)
+
 		// Without it the mark is the application's again, and the person hears that the credits are low.
 		require.NoError(t, app.Billing.StopAutoTopUp(t.Context(), u.ID))
 		use(100 * credits.Credit)

@@ -169,10 +169,7 @@ func (a *App) wireBilling() (err error) {
 			return billing.Customer{Account: account(u), Email: u.Email, Name: u.Name, Verified: u.Verified()}, ok
 		},
 		Grace: paymentGrace,
-		Frozen: func(ctx context.Context, account string) (bool, error) {
-			b, err := a.Credits.Balance(ctx, account)
-			return b.Frozen, err
-		},
+		Frozen: a.frozen,
 		Notify:   a.billingNotice,
 		Watch:    a.Credits.SetLowAtTx,
 		LoginURL: authPath + "/login", CreditsURL: creditsPath + "/", Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
@@ -182,6 +179,19 @@ func (a *App) wireBilling() (err error) {
 	}
 	a.Billing.Register(a.Webhooks)
 	return nil
+}
+
+// frozen tells whether an account may not buy: its credits are frozen, or it is closed.
+func (a *App) frozen(ctx context.Context, account string) (bool, error) {
+	u, err := a.Auth.FindUser(ctx, account)
+	if err != nil && !errors.Is(err, auth.ErrNotFound) { // an account of the host's own is no user's
+		return false, err
+	}
+	if err == nil && u.DisabledAt != nil {
+		return true, nil
+	}
+	b, err := a.Credits.Balance(ctx, account)
+	return b.Frozen, err
 }
 
 // paymentGrace is how long a plan entitles after a renewal was not paid, while Stripe tries again.
