@@ -97,6 +97,11 @@ type Config struct {
 	// Watch is told, in the transaction in which it became true, below how many credits an account wants to be topped up;
 	// nil for not any more. Who watches the balance calls [Billing.TopUp] then. Nil: only [Billing.SweepTopUps] finds it.
 	Watch func(ctx context.Context, tx *sqlx.Tx, account string, below *credits.Amount) error
+	// Jobs inserts the jobs of [Billing.FollowCustomerTx], which needs it. Nil: there are none.
+	Jobs Jobs
+	// Address tells an account's e-mail address as it is now, read where it is written; empty for an account that is gone.
+	// [Billing.FollowCustomerTx] needs it.
+	Address func(ctx context.Context, account string) (string, error)
 	// Site draws the pages. Nil: a plain one.
 	Site *web.Site
 	// Clock tells the time. Nil: time.Now.
@@ -110,6 +115,8 @@ type Billing struct {
 	cfg   Config
 	db    *database.DB
 	views *web.Views
+	// rehearsing runs transactions that are undone; see [ReconcileParams.DryRun]. Nil: they are real.
+	rehearsing func(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error
 }
 
 // New checks cfg.

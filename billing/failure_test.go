@@ -416,7 +416,7 @@ func (s *shop) expect(t *testing.T, balance string, taken int64) {
 // taken is what Stripe has taken from the account, in minor units.
 func (s *shop) taken() (sum int64) {
 	s.t.Helper()
-	for _, c := range s.customers() {
+	for _, c := range s.customerIDs() {
 		it := s.double.Stripe.PaymentIntents.List(&stripe.PaymentIntentListParams{Customer: &c})
 		for it.Next() {
 			sum += it.PaymentIntent().AmountReceived
@@ -426,8 +426,8 @@ func (s *shop) taken() (sum int64) {
 	return sum
 }
 
-// customers are the account's in Stripe.
-func (s *shop) customers() (ids []string) {
+// customerIDs are the account's in Stripe.
+func (s *shop) customerIDs() (ids []string) {
 	s.t.Helper()
 	it := s.double.Stripe.Customers.List(&stripe.CustomerListParams{})
 	for it.Next() {

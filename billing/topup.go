@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -283,24 +282,3 @@ func (b *Billing) topUpURL() string { return b.cfg.BaseURL + b.cfg.Path + "/auto
 
 // monthOf names a calendar month (UTC), such as 2026-11.
 func monthOf(t time.Time) string { return t.UTC().Format("2006-01") }
-
-// parseMoney reads an amount such as 12.50 in its currency, exactly; false for what is none. Spaces around it do not matter.
-func parseMoney(text, currency string) (Money, bool) {
-	m := Money{Currency: currency}
-	whole, fraction, dotted := strings.Cut(strings.TrimSpace(text), ".")
-	if whole == "" || len(fraction) > m.decimals() || dotted && fraction == "" {
-		return m, false
-	}
-	const longest = 15 // digits: far from where an int64 ends
-	digits := whole + fraction + strings.Repeat("0", m.decimals()-len(fraction))
-	if len(digits) > longest {
-		return m, false
-	}
-	for _, d := range digits {
-		if d < '0' || d > '9' {
-			return m, false
-		}
-		m.Amount = m.Amount*10 + int64(d-'0')
-	}
-	return m, true
-}

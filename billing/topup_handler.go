@@ -130,7 +130,7 @@ func (b *Billing) setTopUp(r *http.Request, who Customer, in topUpInput) (AutoTo
 	if err != nil {
 		return AutoTopUp{}, problem.Invalid(map[string]string{"threshold": "This must be an amount of credits, such as 100 or 12.5."})
 	}
-	currency := ""
+	currency := "usd" // for a pack that is not there, which SetAutoTopUp says
 	packs, err := b.Packs(r.Context())
 	if err != nil {
 		return AutoTopUp{}, err
@@ -140,8 +140,8 @@ func (b *Billing) setTopUp(r *http.Request, who Customer, in topUpInput) (AutoTo
 			currency = p.Price.Currency
 		}
 	}
-	monthly, ok := parseMoney(in.MonthlyCap, currency)
-	if !ok {
+	monthly, err := parseMoney(in.MonthlyCap + " " + currency)
+	if err != nil {
 		return AutoTopUp{}, problem.Invalid(map[string]string{"monthly_cap": "This must be an amount of money in the pack's currency, such as 50 or 49.90."})
 	}
 	return b.SetAutoTopUp(r.Context(), AutoTopUpParams{Customer: who, Threshold: threshold, Price: in.Price, MonthlyCap: monthly.Amount, Consent: in.Consent})
