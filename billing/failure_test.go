@@ -335,6 +335,39 @@ func TestFailures_AreSaidPlainlyAndTheBooksAreRight(t *testing.T) {
 	}
 }
 
+// A card that is refused is no failure of Stripe's: the person is told what to do, and nothing is given for nothing.
+func TestFailures_ARefusedCardIsSaidWhereItIsUsed(t *testing.T) {
+	run(t, func(t *testing.T, s *shop) {
+		s.basic, s.pro = s.plan("Basic", "100", 1000, "month"), s.plan("Pro", "400", 3000, "month")
+		c := s.checkout()
+		_, err := s.double.Pay(t.Context(), c.SessionID, stripetest.Card{Number: stripetest.CardInsufficientFunds})
+		require.Error(t, err, "on Stripe's own page")
+		_, body := s.request("GET", "/billing/success?look=1&session_id="+c.SessionID, nil)
+		assert.Contains(t, body, "Confirming your payment", "it may still be paid there")
+		s.expect(t, "0", 0)
+
+		s.subscribe(s.basic.ID, stripetest.CardSucceeds)
+		s.defaultCard(stripetest.CardFailsLater)
+		res, _ := s.request("POST", "/billing/subscription/change", url.Values{"price": {s.pro.ID}})
+		require.Equal(t, http.StatusSeeOther, res.StatusCode)
+		require.Len(t, res.Cookies(), 1)
+		_, body = s.request("GET", "/billing/subscription", nil, "Cookie", res.Cookies()[0].String())
+		assert.Contains(t, body, "The payment did not go through, so your plan is as it was.")
+		assert.Contains(t, body, "Pay now")
+		s.quiet()
+		assert.Equal(t, "Basic", s.same().Plan.Name)
+		s.expect(t, "100", 1000)
+
+		s.autoTopUp(5000)
+		s.use("60")
+		assert.Equal(t, billing.TopUpFailed, s.topUp().Status)
+		_, body = s.request("GET", "/billing/auto-topup", nil)
+		assert.Contains(t, body, "The last purchase did not go through: Your bank declined the card.")
+		s.quiet()
+		s.expect(t, "40", 1000)
+	})
+}
+
 func (s *shop) failOnce(t *testing.T, c failing, name string, kind stripetest.FaultKind) {
 	t.Helper()
 	settle := s.quiet

@@ -2,6 +2,7 @@ package billing
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -122,19 +123,33 @@ func (b *Billing) postPause(w http.ResponseWriter, r *http.Request, who Customer
 		b.cfg.Site.Fail(w, r, err)
 		return
 	}
-	p := PauseParams{Account: who.Account}
-	if in.Until != "" {
-		day, err := time.Parse(time.DateOnly, in.Until)
-		if err != nil {
-			b.cfg.Site.Fail(w, r, ErrPauseUntil)
+	s, err := b.pauseUntil(r.Context(), who.Account, in.Until)
+	if errors.Is(err, ErrPauseUntil) && !web.WantsJSON(r) {
+		page, pageErr := b.subscriptionPage(r, who)
+		if pageErr != nil {
+			b.cfg.Site.Fail(w, r, pageErr)
 			return
 		}
-		p.Until = day
+		page.Until = in.Until
+		b.views.Reject(w, r, "subscription", page, err)
+		return
 	}
-	s, err := b.PauseSubscription(r.Context(), p)
 	said := "Your subscription is paused. Nothing is charged until you resume it."
 	if s.PaidThrough != nil {
 		said = "Your subscription is paused. Access and credits last until " + s.PaidThrough.Format("2 Jan 2006") + "."
 	}
 	b.changed(w, r, s, err, said)
+}
+
+// pauseUntil reads the day, empty for none, and pauses.
+func (b *Billing) pauseUntil(ctx context.Context, account, until string) (Subscription, error) {
+	p := PauseParams{Account: account}
+	if until != "" {
+		day, err := time.Parse(time.DateOnly, until)
+		if err != nil {
+			return Subscription{}, ErrPauseUntil
+		}
+		p.Until = day
+	}
+	return b.PauseSubscription(ctx, p)
 }
