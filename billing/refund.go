@@ -530,7 +530,7 @@ func (b *Billing) paymentOf(ctx context.Context, tx *sqlx.Tx, intent *stripe.Pay
 	if p, found, err = b.paymentTx(ctx, tx, `charge_id = ? AND charge_id <> ''`, chargeID); found || err != nil {
 		return p, found, err
 	}
-	if intent != nil && (intent.Metadata["checkout"] != "" || intent.Invoice != nil) {
+	if intent != nil && (intent.Metadata["checkout"] != "" || intent.Metadata[topUpKey] != "" || intent.Invoice != nil) {
 		var customers []string
 		if intent.Customer != nil {
 			if err := b.db.SelectTx(ctx, tx, &customers, `SELECT account_id FROM qs_billing_customers WHERE customer_id = ?`, intent.Customer.ID); err != nil {
