@@ -93,6 +93,9 @@ type Config struct {
 	// Notify is told what a person has to know, in the transaction in which it became true, and mostly queues a mail in
 	// it. An error undoes that transaction, which is then tried again. Nil: nobody is told.
 	Notify func(ctx context.Context, tx *sqlx.Tx, n Notice) error
+	// OnEvent is told what happened to payments and subscriptions, once each and in the transaction in which it did, for
+	// programs that follow an account. An error undoes that transaction, which is then tried again. Nil: nobody is told.
+	OnEvent func(ctx context.Context, tx *sqlx.Tx, e Event) error
 	// Site draws the pages. Nil: a plain one.
 	Site *web.Site
 	// Clock tells the time. Nil: time.Now.

@@ -200,7 +200,10 @@ func (b *Billing) fulfil(ctx context.Context, tx *sqlx.Tx, c Checkout, s *stripe
 			p.ChargeID, p.ReceiptURL = pi.LatestCharge.ID, pi.LatestCharge.ReceiptURL
 		}
 	}
-	if _, err := b.insertPayment(ctx, tx, p); err != nil {
+	if p, err = b.insertPayment(ctx, tx, p); err != nil {
+		return err
+	}
+	if err := b.tellPaid(ctx, tx, p); err != nil {
 		return err
 	}
 	return b.move(ctx, tx, c)

@@ -245,7 +245,7 @@ func TestDeliver_EndpointThatFailsForDaysIsDisabled(t *testing.T) {
 		c, told := newClock(), make(chan outbound.Endpoint, 2)
 		s, r := start(t, db, func(cfg *outbound.Config) {
 			cfg.Clock, cfg.MaxAttempts = c.now, 1
-			cfg.OnDisabled = func(_ context.Context, e outbound.Endpoint) { told <- e }
+			cfg.OnDisabled = func(_ context.Context, _ *sqlx.Tx, e outbound.Endpoint) error { told <- e; return nil }
 		}), receive(t)
 		e, _ := s.endpoint(r.URL)
 		r.answer.Store(http.StatusBadGateway)
