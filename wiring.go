@@ -21,6 +21,7 @@ import (
 	"github.com/quickscale/quickscale/mail"
 	"github.com/quickscale/quickscale/services"
 	"github.com/quickscale/quickscale/webhook"
+	"github.com/quickscale/quickscale/webhook/outbound"
 )
 
 // Where the parts are mounted (the HTTP contract).
@@ -32,6 +33,7 @@ const (
 	servicesPath = services.DefaultPath
 	apiPath      = services.DefaultAPIPath
 	adminPath    = admin.DefaultPath
+	hooksPath    = outbound.DefaultPath
 	webhookPath  = "/webhooks/stripe"
 	outboxPath   = mail.DefaultPath
 	doublePath   = "/dev/stripe"
@@ -84,7 +86,7 @@ func (a *App) wireStripe() error {
 	}
 	var err error
 	a.Webhooks, err = webhook.New(webhook.Config{
-		DB: a.db.Writer(), ReadDB: a.db.Reader(), Jobs: a.jobs.Client(), Secrets: a.cfg.WebhookSecrets, Livemode: a.cfg.live(), Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+		DB: a.db.Writer(), ReadDB: a.db.Reader(), Jobs: a.jobs.Client(), Secrets: a.cfg.WebhookSecrets, Livemode: a.cfg.live(), OnDead: a.onDead, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	if err != nil {
 		return err
@@ -174,6 +176,7 @@ func (a *App) wireBilling() (err error) {
 			return b.Frozen, err
 		},
 		Notify:   a.billingNotice,
+		OnEvent:  a.onBilling,
 		LoginURL: authPath + "/login", CreditsURL: creditsPath + "/", Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	if err != nil {
@@ -252,6 +255,7 @@ func (a *App) wireTasks() error {
 			_, err := a.Billing.Reconcile(ctx)
 			return err
 		}},
+		{"outbound_prune", pruneEvery, a.pruneOutbound},
 	} {
 		if err := a.jobs.Every(task.name, task.every, task.run); err != nil {
 			return err
@@ -295,9 +299,17 @@ func (a *App) panels(r *http.Request, u auth.User) ([]auth.Panel, error) {
 	if b.Available == 0 {
 		note = "Buy a pack to use the services."
 	}
-	return []auth.Panel{
+	panels := []auth.Panel{
 		{Label: "Credits", Value: b.Available.String(), Note: note, URL: billingPath + "/", Action: "Buy credits"},
-	}, nil
+	}
+	if a.Outbound != nil {
+		panel, err := a.hooksPanel(r.Context(), account(u))
+		if err != nil {
+			return nil, err
+		}
+		panels = append(panels, panel)
+	}
+	return panels, nil
 }
 
 // chrome surrounds every page: navigation, who is signed in, and what they have.
@@ -313,6 +325,9 @@ func (a *App) chrome(r *http.Request) web.Chrome {
 		c.Nav = append(c.Nav, web.Link{Label: "Back office", URL: adminPath + "/"})
 	}
 	c.Person = &web.Person{Name: u.Name, Email: u.Email, AccountURL: accountPath + "/"}
+	if a.Outbound != nil {
+		c.Person.Links = append(c.Person.Links, web.Link{Label: "Webhooks", URL: hooksPath + "/"})
+	}
 	b, err := a.Credits.Balance(r.Context(), account(u))
 	if err != nil {
 		// A page is worth showing without the figure in its header.
