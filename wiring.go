@@ -204,6 +204,9 @@ func (a *App) wireServices() (err error) {
 func (a *App) wireAdmin() (err error) {
 	a.Admin, err = admin.New(admin.Config{
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Users: a.Auth, Ledger: a.Credits, Verifier: a.Credits, Payments: a.Billing, Events: a.Webhooks,
+		ReplaySpan: func(ctx context.Context, p webhook.SpanParams) (webhook.Span, error) {
+			return a.Webhooks.ReplaySpan(ctx, a.stripe.Events, p)
+		},
 		Staff: func(r *http.Request) (admin.Staff, bool) {
 			u, ok := auth.UserFrom(r.Context())
 			return admin.Staff{ID: u.ID, Email: u.Email}, ok && u.IsStaff()

@@ -96,6 +96,8 @@ type Config struct {
 	Verifier Verifier
 	Payments Payments
 	Events   Events
+	// ReplaySpan takes a span of Stripe's list of events into Events. Nil: there is no page for it.
+	ReplaySpan func(ctx context.Context, p webhook.SpanParams) (webhook.Span, error)
 	// Path is where the host mounts the handler. Empty: /admin.
 	Path string
 	// Site draws the pages. Nil: a plain one.
