@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/quickscale/quickscale/billing/internal/stripemock"
+	"github.com/quickscale/quickscale/internal/stripemock"
 	"github.com/quickscale/quickscale/internal/dbtest"
 )
 
