@@ -71,7 +71,7 @@ func fixtureStripe(t *testing.T) *client.API {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for _, f := range fixtures {
 			collection := f.path[:strings.LastIndex(f.path, "/")]
-			if r.Method != http.MethodGet || r.URL.Path != f.path && !(collection != "/v1" && strings.HasPrefix(r.URL.Path, collection+"/")) {
+			if r.Method != http.MethodGet || r.URL.Path != f.path && (collection == "/v1" || !strings.HasPrefix(r.URL.Path, collection+"/")) {
 				continue
 			}
 			body, err := os.ReadFile(fixtureFile(f.path))

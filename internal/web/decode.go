@@ -88,7 +88,7 @@ func decodeForm(form map[string][]string, dst any) error {
 		if name == "" || len(values) == 0 {
 			continue
 		}
-		if list, ok := v.FieldByIndex(f.Index).Addr().Interface().(*[]string); ok {
+		if list, ok := reflect.TypeAssert[*[]string](v.FieldByIndex(f.Index).Addr()); ok {
 			*list = values
 			continue
 		}
@@ -145,7 +145,7 @@ func clean(v reflect.Value) error {
 	wrong := map[string]string{}
 	for f := range v.Type().Fields() {
 		field := v.FieldByIndex(f.Index)
-		if list, ok := field.Interface().([]string); ok && !isText(strings.Join(list, "")) {
+		if list, ok := reflect.TypeAssert[[]string](field); ok && !isText(strings.Join(list, "")) {
 			wrong[fieldName(f)] = "This holds characters that are no text."
 		}
 		if field.Kind() != reflect.String {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/quickscale/quickscale/internal/browsertest"
 	"github.com/quickscale/quickscale/internal/dbtest"
@@ -33,7 +34,7 @@ func TestPages_InABrowserAndOnAPhone(t *testing.T) {
 	b.ClickText("Send a test event")
 	b.See("A test event is on its way.")
 	list, err := d.ListEndpoints(t.Context(), "ada")
-	assert.NoError(t, err)
+	require.NoError(t, err)
 	d.wait(list[0], outbound.StatusDelivered)
 	b.Go(b.Location())
 	b.See("thank you")
