@@ -1,8 +1,11 @@
 package quickscale_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,10 +17,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/stripe/stripe-go/v76"
+	stripewebhook "github.com/stripe/stripe-go/v76/webhook"
 
 	"github.com/quickscale/quickscale"
 	"github.com/quickscale/quickscale/auth"
@@ -26,6 +31,7 @@ import (
 	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/internal/database"
 	"github.com/quickscale/quickscale/internal/dbtest"
+	"github.com/quickscale/quickscale/webhook"
 	"github.com/quickscale/quickscale/webhook/outbound"
 )
 
@@ -180,4 +186,58 @@ func TestOutbound_CanBeTurnedOffAndIsGuarded(t *testing.T) {
 	require.Error(t, err, "this machine is no place for an endpoint unless it is said")
 	_, err = quickscale.New(quickscale.Config{DB: db.Writer(), BaseURL: "https://app.example.com", OutboundLoopback: true})
 	require.ErrorContains(t, err, "Config.OutboundLoopback")
+}
+
+func TestOutbound_IsInTheAccountsMenuAndTakesTheHostsTypes(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, dbtest.Empty, func(t *testing.T, db *database.DB) {
+		app := newApp(t, db, func(c *quickscale.Config) { c.OutboundTypes = []string{"report.ready"} })
+		require.NoError(t, app.Migrate(t.Context()))
+		u, err := app.Auth.CreateUser(t.Context(), auth.CreateUserParams{Email: "ada@example.com", Password: "correct horse battery", Verified: true, Role: auth.RoleUser})
+		require.NoError(t, err)
+		r := httptest.NewRequest(http.MethodPost, "/auth/login", strings.NewReader("email=ada%40example.com&password=correct+horse+battery"))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		w := httptest.NewRecorder()
+		app.Handler().ServeHTTP(w, r)
+		require.Equal(t, http.StatusSeeOther, w.Code, w.Body.String())
+		var cookies []string
+		for _, c := range w.Result().Cookies() {
+			cookies = append(cookies, c.Name+"="+c.Value)
+		}
+		signedIn := strings.Join(cookies, "; ")
+		for _, path := range []string{"/account/", "/account/profile", "/account/security", "/account/api-keys"} {
+			status, body, _ := get(t, app.Handler(), path, "Cookie", signedIn)
+			require.Equal(t, http.StatusOK, status, path)
+			assert.Contains(t, body, `<a href="/account/webhooks/">Webhooks</a>`, path)
+		}
+		status, body, _ := get(t, app.Handler(), "/account/webhooks/", "Cookie", signedIn)
+		assert.Equal(t, http.StatusOK, status)
+		assert.Contains(t, body, `value="report.ready"`)
+		_, err = app.Outbound.Send(t.Context(), outbound.Message{Account: u.ID, Type: "report.ready", Key: "report/1", Data: map[string]int{"report": 1}})
+		require.NoError(t, err)
+	})
+}
+
+func TestWebhooks_EventThatIsGivenUpIsMailedToTheAdministrator(t *testing.T) {
+	t.Parallel()
+	db := dbtest.SQLite(t, dbtest.Empty)
+	app := newApp(t, db, func(c *quickscale.Config) { c.JobPoll, c.AdminEmail = 10*time.Millisecond, "boss@example.com" })
+	require.NoError(t, app.Migrate(t.Context()))
+	webhook.On(app.Webhooks, "test.broken", func(context.Context, *sqlx.Tx, webhook.Event[thing]) error {
+		return webhook.Permanent(errors.New("makes no sense"))
+	})
+	require.NoError(t, app.Start(t.Context()))
+	t.Cleanup(func() { assert.NoError(t, app.Stop(context.Background())) })
+	body := fmt.Appendf(nil, `{"id":"evt_broken","object":"event","type":"test.broken","api_version":%q,"created":%d,"data":{"object":{"id":"obj_1"}}}`,
+		stripe.APIVersion, time.Now().Unix())
+	at := time.Now()
+	r := httptest.NewRequest(http.MethodPost, "/webhooks/stripe", bytes.NewReader(body))
+	r.Header.Set("Stripe-Signature", fmt.Sprintf("t=%d,v1=%s", at.Unix(), hex.EncodeToString(stripewebhook.ComputeSignature(at, body, stripetest.DefaultWebhookSecret))))
+	w := httptest.NewRecorder()
+	app.Handler().ServeHTTP(w, r)
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Eventually(t, func() bool {
+		_, body, _ := get(t, app.Handler(), "/dev/mail", "Accept", "application/json")
+		return strings.Contains(body, "boss@example.com") && strings.Contains(body, "was given up") && strings.Contains(body, "/admin/webhooks/evt_broken")
+	}, time.Minute, 20*time.Millisecond)
 }
