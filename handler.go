@@ -20,6 +20,9 @@ func (a *App) routes() http.Handler {
 	pages := http.NewServeMux()
 	pages.Handle(authPath+"/", a.Auth.Handler())
 	pages.Handle(accountPath+"/", a.Auth.Handler())
+	if a.hooks != nil {
+		pages.Handle(hooksPath+"/", a.hooks.Handler())
+	}
 	pages.Handle(billingPath+"/", a.Billing.Handler())
 	pages.Handle(creditsPath+"/", a.pages.Handler())
 	pages.Handle(servicesPath+"/", a.Services.Handler())

@@ -38,6 +38,7 @@ import (
 	"github.com/quickscale/quickscale/mail"
 	"github.com/quickscale/quickscale/services"
 	"github.com/quickscale/quickscale/webhook"
+	"github.com/quickscale/quickscale/webhook/outbound"
 )
 
 // Mode is what an application runs as.
@@ -115,6 +116,12 @@ type Config struct {
 	LowCredits credits.Amount
 	// SealKey signs the receipts of the ledger's seals; see credits.Ledger.SealReceipt. Nil: there are no receipts.
 	SealKey ed25519.PrivateKey
+	// WithoutOutbound leaves out the webhooks that go to people's own programs, with their pages at /account/webhooks.
+	WithoutOutbound bool
+	// OutboundTypes are types of the host's own events that go out besides the built-in ones; see [App.Outbound].
+	OutboundTypes []string
+	// OutboundLoopback lets people's endpoints be on this machine and without TLS. In development only.
+	OutboundLoopback bool
 	// AdminEmail becomes an administrator once the address is verified. Empty: nobody does.
 	AdminEmail string
 	// Templates replaces built-in templates by path: "web/layout.html", "auth/login.html". Nil: none.
@@ -140,6 +147,8 @@ type App struct {
 	Credits  *credits.Ledger
 	Services *services.Services
 	Webhooks *webhook.Processor
+	// Outbound sends webhooks to people's own programs. Nil with Config.WithoutOutbound.
+	Outbound *outbound.Outbound
 	Admin    *admin.Admin
 	Mail     *mail.Queue
 
@@ -148,6 +157,7 @@ type App struct {
 	jobs    *jobs.Engine
 	site    *web.Site
 	pages   *credits.Pages
+	hooks   *outbound.Pages
 	mails   *mail.Templates
 	stripe  *client.API
 	double  *stripetest.Server // nil with a real Stripe
@@ -166,7 +176,7 @@ func New(cfg Config) (*App, error) {
 		return nil, err
 	}
 	a := &App{cfg: cfg, db: db}
-	for _, wire := range []func() error{a.wireSite, a.wireJobs, a.wireStripe, a.wireMail, a.wireMails, a.wireAuth, a.wireCredits, a.wireBilling, a.wireServices, a.wireAdmin, a.wireTasks} {
+	for _, wire := range []func() error{a.wireSite, a.wireJobs, a.wireStripe, a.wireMail, a.wireMails, a.wireAuth, a.wireOutbound, a.wireCredits, a.wireBilling, a.wireServices, a.wireAdmin, a.wireTasks} {
 		if err := wire(); err != nil {
 			return nil, err
 		}
@@ -178,7 +188,7 @@ func New(cfg Config) (*App, error) {
 // Migrations are the schema changes of all packages, in order. River's own come with [App.Migrate].
 func migrationSets() []database.Migrations {
 	return []database.Migrations{
-		credits.Migrations(), webhook.Migrations(), mail.Migrations(), auth.Migrations(), billing.Migrations(), services.Migrations(), admin.Migrations(),
+		credits.Migrations(), webhook.Migrations(), outbound.Migrations(), mail.Migrations(), auth.Migrations(), billing.Migrations(), services.Migrations(), admin.Migrations(),
 	}
 }
 

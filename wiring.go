@@ -23,6 +23,7 @@ import (
 	"github.com/quickscale/quickscale/mail"
 	"github.com/quickscale/quickscale/services"
 	"github.com/quickscale/quickscale/webhook"
+	"github.com/quickscale/quickscale/webhook/outbound"
 )
 
 // Where the parts are mounted (the HTTP contract).
@@ -34,6 +35,7 @@ const (
 	servicesPath = services.DefaultPath
 	apiPath      = services.DefaultAPIPath
 	adminPath    = admin.DefaultPath
+	hooksPath    = outbound.DefaultPath
 	webhookPath  = "/webhooks/stripe"
 	outboxPath   = mail.DefaultPath
 	doublePath   = "/dev/stripe"
@@ -93,7 +95,7 @@ func (a *App) wireStripe() error {
 	}
 	var err error
 	a.Webhooks, err = webhook.New(webhook.Config{
-		DB: a.db.Writer(), ReadDB: a.db.Reader(), Jobs: a.jobs.Client(), Secrets: a.cfg.WebhookSecrets, Livemode: a.cfg.live(), Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+		DB: a.db.Writer(), ReadDB: a.db.Reader(), Jobs: a.jobs.Client(), Secrets: a.cfg.WebhookSecrets, Livemode: a.cfg.live(), OnDead: a.onDead, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	if err != nil {
 		return err
@@ -186,6 +188,7 @@ func (a *App) wireBilling() (err error) {
 		Notify: a.billingNotice,
 		Watch:  a.Credits.SetLowAtTx,
 		Jobs:   a.jobs.Client(), Address: a.addressOf,
+		OnEvent:  a.onBilling,
 		LoginURL: authPath + "/login", CreditsURL: creditsPath + "/", Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	if err != nil {
@@ -242,6 +245,9 @@ func (a *App) wireAdmin() (err error) {
 		Refunds: a.Billing, Catalogue: a.Billing, Reconciler: a.Billing, Subscriptions: a.Billing, Adjuster: a.Credits, Jobs: a.jobs.Client(), Dashboard: a.dashboard(),
 		RunTask: func(ctx context.Context, tx *sqlx.Tx, task admin.Task) (bool, error) {
 			return a.jobs.RunTx(ctx, tx, string(task))
+		},
+		ReplaySpan: func(ctx context.Context, p webhook.SpanParams) (webhook.Span, error) {
+			return a.Webhooks.ReplaySpan(ctx, a.stripe.Events, p)
 		},
 		Staff: func(r *http.Request) (admin.Staff, bool) {
 			u, ok := auth.UserFrom(r.Context())
@@ -314,6 +320,7 @@ func (a *App) wireTasks() error {
 			_, err := a.Billing.ReconcileAndKeep(ctx)
 			return err
 		}},
+		{"outbound_prune", pruneEvery, a.pruneOutbound},
 	} {
 		if err := a.jobs.Every(task.name, task.every, task.run); err != nil {
 			return err
@@ -361,9 +368,17 @@ func (a *App) panels(r *http.Request, u auth.User) ([]auth.Panel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []auth.Panel{
+	panels := []auth.Panel{
 		{Label: "Credits", Value: b.Available.String(), Note: note, URL: billingPath + "/", Action: "Buy credits"}, topUp,
-	}, nil
+	}
+	if a.Outbound != nil {
+		panel, err := a.hooksPanel(r.Context(), account(u))
+		if err != nil {
+			return nil, err
+		}
+		panels = append(panels, panel)
+	}
+	return panels, nil
 }
 
 // topUpPanel leads to auto top-up.
@@ -394,6 +409,9 @@ func (a *App) chrome(r *http.Request) web.Chrome {
 		c.Nav = append(c.Nav, web.Link{Label: "Back office", URL: adminPath + "/"})
 	}
 	c.Person = &web.Person{Name: u.Name, Email: u.Email, AccountURL: accountPath + "/"}
+	if a.Outbound != nil {
+		c.Person.Links = append(c.Person.Links, web.Link{Label: "Webhooks", URL: hooksPath + "/"})
+	}
 	b, err := a.Credits.Balance(r.Context(), account(u))
 	if err != nil {
 		// A page is worth showing without the figure in its header.

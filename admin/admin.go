@@ -156,6 +156,8 @@ type Config struct {
 	Jobs Jobs
 	// Dashboard is the address of Stripe's Dashboard, such as https://dashboard.stripe.com/test. Empty: nothing leads there.
 	Dashboard string
+	// ReplaySpan takes a span of Stripe's list of events into Events. Nil: there is no page for it.
+	ReplaySpan func(ctx context.Context, p webhook.SpanParams) (webhook.Span, error)
 	// Path is where the host mounts the handler. Empty: /admin.
 	Path string
 	// Site draws the pages. Nil: a plain one.

@@ -28,6 +28,7 @@ const (
 	ActionEventRetry   Action = "webhook_retry"
 	ActionEventSkip    Action = "webhook_skip"
 	ActionEventReplay  Action = "webhook_replay"
+	ActionEventSpan    Action = "webhook_span" // events taken from Stripe's list
 	ActionAuditView    Action = "audit_view"
 	ActionLedgerView   Action = "ledger_view"
 	ActionLedgerVerify Action = "ledger_verify"

@@ -31,6 +31,10 @@ func (a *Admin) Handler() http.Handler {
 	if a.cfg.Events != nil {
 		mux.Handle("GET "+at+"/webhooks", a.gate(ActionEventsView, a.listEvents))
 		mux.Handle("GET "+at+"/webhooks/stats", a.gate(ActionEventStats, a.showEventStats))
+		if a.cfg.ReplaySpan != nil {
+			mux.Handle("GET "+at+"/webhooks/span", a.gate(ActionEventsView, a.showSpan))
+			mux.Handle("POST "+at+"/webhooks/span", a.gate(ActionEventSpan, a.replaySpan))
+		}
 		mux.Handle("GET "+at+"/webhooks/{id}", a.gate(ActionEventView, a.showEvent))
 		mux.Handle("POST "+at+"/webhooks/{id}/reveal", a.gate(ActionEventReveal, a.revealEvent))
 		for verb, action := range map[webhook.Verb]Action{

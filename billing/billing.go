@@ -97,6 +97,9 @@ type Config struct {
 	// Watch is told, in the transaction in which it became true, below how many credits an account wants to be topped up;
 	// nil for not any more. Who watches the balance calls [Billing.TopUp] then. Nil: only [Billing.SweepTopUps] finds it.
 	Watch func(ctx context.Context, tx *sqlx.Tx, account string, below *credits.Amount) error
+	// OnEvent is told what happened to payments and subscriptions, once each and in the transaction in which it did, for
+	// programs that follow an account. An error undoes that transaction, which is then tried again. Nil: nobody is told.
+	OnEvent func(ctx context.Context, tx *sqlx.Tx, e Event) error
 	// Jobs inserts the jobs of [Billing.FollowCustomerTx], which needs it. Nil: there are none.
 	Jobs Jobs
 	// Address tells an account's e-mail address as it is now, read where it is written; empty for an account that is gone.

@@ -214,7 +214,10 @@ func (b *Billing) deliver(ctx context.Context, tx *sqlx.Tx, p paymentRow, refere
 		return p, fmt.Errorf("billing: grant for %s: %w", reference, err)
 	}
 	p.Status, p.EntryID = PaymentSucceeded, &entry.ID
-	return b.insertPayment(ctx, tx, p)
+	if p, err = b.insertPayment(ctx, tx, p); err != nil {
+		return p, err
+	}
+	return p, b.tellPaid(ctx, tx, p)
 }
 
 // paidBy notes the payment intent and its charge.

@@ -183,7 +183,10 @@ func (b *Billing) paidInvoice(ctx context.Context, tx *sqlx.Tx, account string, 
 	if inv.Total == 0 && p.Credits == 0 { // the start of a trial without credits is no payment
 		return nil
 	}
-	if _, err := b.keepInvoice(ctx, tx, account, p, inv); err != nil {
+	if p, err = b.keepInvoice(ctx, tx, account, p, inv); err != nil {
+		return err
+	}
+	if err := b.tellPaid(ctx, tx, p); err != nil {
 		return err
 	}
 	if err := b.paidThrough(ctx, tx, inv); err != nil {

@@ -511,6 +511,9 @@ func (b *Billing) saveRefund(ctx context.Context, tx *sqlx.Tx, r *stripe.Refund)
 	if err := b.moveRefund(ctx, tx, row); err != nil {
 		return err
 	}
+	if err := b.tellRefunded(ctx, tx, row); err != nil {
+		return err
+	}
 	return b.converge(ctx, tx, payment.ID, "refund "+r.ID)
 }
 

@@ -296,7 +296,14 @@ func (b *Billing) saveSubscription(ctx context.Context, tx *sqlx.Tx, p *subscrip
 		}
 	}
 	p.followPause(&next, paidThrough)
-	return b.writeSubscription(ctx, tx, next)
+	if err := b.writeSubscription(ctx, tx, next); err != nil {
+		return err
+	}
+	var old *subscriptionRow
+	if len(rows) > 0 {
+		old = &rows[0]
+	}
+	return b.tellSubscription(ctx, tx, old, next)
 }
 
 func (b *Billing) writeSubscription(ctx context.Context, tx *sqlx.Tx, r subscriptionRow) error {

@@ -110,6 +110,8 @@ type outcome struct {
 	// Payments and the ledger's Entries, the newest first.
 	Payments []string
 	Entries  []string
+	// Told is what billing told of it, sorted: each occasion once.
+	Told []string
 }
 
 func (s *shop) outcome(t *testing.T, account string) outcome {
@@ -117,7 +119,7 @@ func (s *shop) outcome(t *testing.T, account string) outcome {
 	sub, err := s.FindSubscription(t.Context(), account)
 	require.NoError(t, err)
 	o := outcome{Credits: map[credits.Source]string{}, Status: sub.Status, Plan: sub.Plan.Name, Waiting: sub.PendingPrice + sub.PayURL,
-		Current: s.latest(t, sub.ID).CurrentPeriodEnd == sub.PeriodEnd.Unix()}
+		Told: s.told(t, account), Current: s.latest(t, sub.ID).CurrentPeriodEnd == sub.PeriodEnd.Unix()}
 	balance, err := s.ledger.Balance(t.Context(), account)
 	require.NoError(t, err)
 	for source, amount := range balance.BySource {
@@ -203,6 +205,7 @@ func TestRenewal_AllOrdersOfItsEventsEndAlike(t *testing.T) {
 				s.allOrdersEndAlike(t, subs, since, count, outcome{
 					Credits: map[credits.Source]string{credits.Subscription: "1000"}, Status: stripe.SubscriptionStatusActive, Plan: "Pro", Current: true,
 					Payments: []string{paid, paid}, Entries: []string{"1000", "-1000", "1000"},
+					Told: []string{"paid", "paid", "subscription_created", "subscription_renewed"},
 				})
 			})
 		})
@@ -245,6 +248,7 @@ func TestPlanChange_AllOrdersOfItsEventsEndAlike(t *testing.T) {
 					Status:  stripe.SubscriptionStatusActive, Plan: "Pro", Current: true,
 					Payments: []string{"plan_change succeeded 10.00 USD: 133.333333", "subscription succeeded 10.00 USD: 100"},
 					Entries:  []string{"133.333333", "60", "-60", "-40", "100"},
+					Told:     []string{"paid", "paid", "subscription_changed", "subscription_created"},
 				})
 			})
 		})
