@@ -51,7 +51,17 @@ func (b *Billing) converge(ctx context.Context, tx *sqlx.Tx, id uuid.UUID, becau
 		p.Status = PaymentRefunded
 	}
 	target := clawback(p.Credits, p.Refunded+p.Disputed, p.Amount)
-	if err := b.moveCredits(ctx, tx, p, target-p.Clawed, because); err != nil {
+	take, from := target-p.Clawed, p
+	if take != 0 && p.CreditsExpire != nil && !p.CreditsExpire.After(b.now()) {
+		// What has expired unused is gone already, and does not come back.
+		used, err := b.used(ctx, tx, p)
+		if err != nil {
+			return err
+		}
+		take = max(0, target-(p.Credits-used)) - max(0, p.Clawed-(p.Credits-used))
+		from.CreditsExpire = nil
+	}
+	if err := b.moveCredits(ctx, tx, from, take, because); err != nil {
 		return err
 	}
 	p.Clawed = target

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,7 +95,8 @@ func (b *Billing) Reconcile(ctx context.Context) (Reconciliation, error) {
 		return r, err
 	}
 	for _, kind := range reconciled {
-		for _, id := range objects[kind] {
+		// Stripe lists the newest first, and what came first is taken over first: a subscription ends before the next begins.
+		for _, id := range slices.Backward(objects[kind]) {
 			if err := ctx.Err(); err != nil {
 				return r, err
 			}
