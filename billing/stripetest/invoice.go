@@ -229,5 +229,8 @@ func (s *Server) giveUp(tx *work, inv object) error {
 	inv["status"], inv["next_payment_attempt"] = "uncollectible", nil
 	fields(inv["status_transitions"])["marked_uncollectible_at"] = tx.unix()
 	tx.wait(inv, 0)
-	return s.save(tx, inv, "invoice.marked_uncollectible")
+	if err := s.save(tx, inv, "invoice.marked_uncollectible"); err != nil {
+		return err
+	}
+	return s.delinquent(tx, inv, false)
 }

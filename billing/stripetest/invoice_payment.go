@@ -82,7 +82,21 @@ func (s *Server) invoicePaid(tx *work, inv, pi object) error {
 			return err
 		}
 	}
+	if err := s.delinquent(tx, inv, false); err != nil {
+		return err
+	}
 	return s.subscriptionPaid(tx, inv)
+}
+
+// delinquent notes on the customer what became of the latest invoice that changed: an automatic payment that failed sets
+// it, and paying or giving up an invoice clears it (docs.stripe.com/api/customers/object#customer_object-delinquent).
+func (s *Server) delinquent(tx *work, inv object, is bool) error {
+	customer, err := load(tx, "customer", text(inv["customer"]), "customer")
+	if err != nil || customer["deleted"] == true || customer["delinquent"] == is {
+		return err
+	}
+	customer["delinquent"] = is
+	return s.save(tx, customer, "customer.updated")
 }
 
 // invoiceFailed notes an attempt that brought no money, and when the next one is.
@@ -108,6 +122,11 @@ func (s *Server) invoiceFailed(tx *work, inv, pi object) error {
 	}
 	for _, event := range []string{"invoice.updated", "invoice.payment_failed"} {
 		if err := s.save(tx, inv, event); err != nil {
+			return err
+		}
+	}
+	if !manual && inv["billing_reason"] != "subscription_create" && text(inv["_update"]) == "" {
+		if err := s.delinquent(tx, inv, true); err != nil {
 			return err
 		}
 	}

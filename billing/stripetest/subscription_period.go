@@ -55,6 +55,7 @@ func (s *Server) refreshTimer(tx *work, sub object) error {
 	default:
 		sooner(sub["current_period_end"])
 		sooner(sub["cancel_at"])
+		sooner(noticeAt(sub))
 		sooner(fields(sub["pause_collection"])["resumes_at"])
 		sooner(fields(sub["pending_update"])["expires_at"])
 		if id := text(sub["schedule"]); id != "" {
@@ -86,6 +87,8 @@ func (s *Server) tickSubscription(tx *work, sub object) error {
 		return s.saveSubscription(tx, sub, "customer.subscription.trial_will_end")
 	case due(sub["cancel_at"]):
 		return s.end(tx, sub, "cancellation_requested")
+	case due(noticeAt(sub)):
+		return s.noticeUpcoming(tx, sub)
 	}
 	if text(sub["schedule"]) != "" {
 		done, err := s.tickSchedule(tx, sub)

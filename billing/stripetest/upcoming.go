@@ -1,6 +1,10 @@
 package stripetest
 
-import "slices"
+import (
+	"errors"
+	"slices"
+	"time"
+)
 
 // upcoming is GET /v1/invoices/upcoming: what a change would charge, or the next invoice. The change is made and undone,
 // so the two cannot differ.
@@ -188,4 +192,45 @@ func (s *Server) upcomingLines(c *call) (object, error) {
 		return nil, err
 	}
 	return fields(inv["lines"]), nil
+}
+
+// upcomingNotice is how long before a renewal invoice.upcoming tells of it: one of the times that the Dashboard offers
+// (docs.stripe.com/billing/subscriptions/webhooks#invoice-upcoming).
+const upcomingNotice = 7 * 24 * time.Hour
+
+// noticeAt is when a subscription's renewal is told of, in seconds; 0: not any more, or not at all, as of periods that are
+// shorter than the notice.
+func noticeAt(sub object) int64 {
+	end := number(sub["current_period_end"])
+	at := end - int64(upcomingNotice.Seconds())
+	if number(sub["_noticed"]) == end || at <= number(sub["current_period_start"]) {
+		return 0
+	}
+	return at
+}
+
+// noticeUpcoming tells of the renewal that comes, with the invoice that it would have, which has no id yet. A subscription
+// that ends has none.
+func (s *Server) noticeUpcoming(tx *work, sub object) error {
+	sub["_noticed"] = sub["current_period_end"]
+	if err := s.refreshTimer(tx, sub); err != nil {
+		return err
+	}
+	if err := s.keep(tx, sub); err != nil {
+		return err
+	}
+	trial := *tx
+	trial.storeTx = &scratch{storeTx: tx.storeTx, docs: map[string]*doc{}}
+	shown, err := copyOf(sub)
+	if err != nil {
+		return err
+	}
+	inv, err := s.nextInvoice(&trial, shown)
+	if e, ok := errors.AsType[*apiError](err); ok && e.Code == "invoice_upcoming_none" {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.emit(tx, "invoice.upcoming", shownUpcoming(inv))
 }
