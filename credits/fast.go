@@ -9,16 +9,19 @@ import (
 )
 
 // plainAccount is the condition for a use of credits that needs to look at the account's row t alone: the head covers
-// it, and there is no debt, limit, expiry or mark to look after. $1 is the time, $2 the default low mark.
-const plainAccount = `t.debt = 0 AND t.frozen = '' AND t.erased_at IS NULL AND t.day_limit IS NULL AND t.month_limit IS NULL
-	AND (t.next_change_at IS NULL OR t.next_change_at > $1::timestamptz)`
+// it, and there is no debt, limit, expiry or mark to look after at the time now.
+func plainAccount(now string) string {
+	return `t.debt = 0 AND t.frozen = '' AND t.erased_at IS NULL AND t.day_limit IS NULL AND t.month_limit IS NULL
+		AND (t.next_change_at IS NULL OR t.next_change_at > ` + now + `)`
+}
 
 // oneDebit does a debit of a plain account in one statement, without a transaction around it. Row locks make it exact:
-// a statement that waited for the row looks at it afresh. It finds no row where anything needs a longer look.
-const oneDebit = `WITH a AS (
+// a statement that waited for the row looks at it afresh. It finds no row where anything needs a longer look. $1 is the
+// time, $2 the default low mark.
+var oneDebit = `WITH a AS (
 	UPDATE qs_credit_accounts AS t SET available = available - $4::bigint, head_free = head_free - $4::bigint, last_seq = last_seq + 1,
 		last_at = GREATEST(last_at, $1::timestamptz)
-	WHERE id = $3::text AND head_free >= $4::bigint AND ` + plainAccount + `
+	WHERE id = $3::text AND head_free >= $4::bigint AND ` + plainAccount("$1::timestamptz") + `
 		AND (low OR available - $4::bigint >= COALESCE(low_at, $2::bigint))
 		AND ($5::text IS NULL OR NOT EXISTS (SELECT 1 FROM qs_credit_entries WHERE account_id = $3::text AND idempotency_key = $5::text))
 	RETURNING last_seq, last_at, available, held, head_lot, head_source)
@@ -30,7 +33,7 @@ RETURNING seq, balance, available, lot_id, (SELECT head_source FROM a), created_
 
 // one tries [oneDebit]. done is false where the debit has to go the long way; nothing has happened then.
 func (l *Ledger) one(ctx context.Context, o *debitOp) (done bool, err error) {
-	if !l.fast || o.p.Amount == 0 {
+	if o.p.Amount == 0 {
 		return false, nil
 	}
 	id, err := newID()

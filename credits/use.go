@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/quickscale/quickscale/internal/database"
 )
 
 // use is a debit, a reservation, a settlement or a release of a plain account as [lane.uses] takes it.
@@ -59,9 +61,7 @@ type queue struct {
 	ends       int
 	entryKeys  []string
 	holdKeys   []string
-	// answered tells that all of it was done, when the account was as was says.
-	answered bool
-	was      before
+	was        before // all of it was done
 }
 
 // add puts a use at the end of the queue.
@@ -223,12 +223,13 @@ func queuesOf(ops []op, holds namedHolds) ([]*queue, error) {
 	return queues, nil
 }
 
-// uses does those of the operations that [usesStatement] can do, and tells which. After an error it is of those that it is
-// not known whether they have happened.
+// uses does those of the operations that can be done by a look at their accounts' rows alone, and tells which. After an
+// error it is of those that it is not known whether they have happened.
 func (a *lane) uses(ctx context.Context, ops []op) (done []bool, err error) {
 	done = make([]bool, len(ops))
-	if !a.l.fast {
-		return done, nil
+	send := a.l.sendUses
+	if a.l.db.Dialect() == database.SQLite {
+		send = a.l.sendDebits
 	}
 	holds, err := a.named(ctx, ops)
 	if err != nil {
@@ -238,32 +239,25 @@ func (a *lane) uses(ctx context.Context, ops []op) (done []bool, err error) {
 	if err != nil || len(queues) == 0 {
 		return done, nil //nolint:nilerr // the long way tells whose error it is
 	}
-	failure := a.l.sendQueues(ctx, queues)
+	sent, err := send(ctx, queues)
 	for _, q := range queues {
 		for i := range q.uses {
 			if hold := q.uses[i].hold; hold != nil {
 				a.holds.forget(hold.ID) // it has ended, or is not what it was thought to be
 			}
 		}
-		if failure != nil {
-			for i := range q.uses {
-				done[q.uses[i].at] = true
-			}
-		}
-		if !q.answered {
-			continue
-		}
-		q.tell()
+	}
+	for _, q := range sent {
 		for i := range q.uses {
 			u := &q.uses[i]
 			done[u.at] = true
-			if _, ok := u.op.(*reserveOp); ok {
+			if _, ok := u.op.(*reserveOp); ok && err == nil {
 				a.holds.know(&openHold{ID: u.id, Account: q.account, Remaining: u.amount, Lot: &q.was.head, Service: u.service, Reason: u.reason, Reference: u.reference})
 			}
 		}
 	}
-	if failure != nil {
-		return done, fmt.Errorf("credits: use credits: %w", failure)
+	if err != nil {
+		return done, fmt.Errorf("credits: use credits: %w", err)
 	}
 	return done, nil
 }

@@ -2,6 +2,7 @@ package credits
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -57,7 +58,7 @@ a AS (
 		last_seq = last_seq + v.entries, last_at = CASE WHEN v.entries > 0 THEN GREATEST(last_at, $1::timestamptz) ELSE last_at END,
 		next_change_at = LEAST(next_change_at, GREATEST(last_at, $1::timestamptz) + v.ttl * INTERVAL '1 microsecond')
 	FROM ` + next("a_", ofAccounts) + ` AS v
-	WHERE t.id = v.account AND head_free >= v.taken AND ` + plainAccount + `
+	WHERE t.id = v.account AND head_free >= v.taken AND ` + plainAccount("$1::timestamptz") + `
 		AND (v.lot IS NULL OR (head_lot = v.lot AND head_free > v.taken))
 		AND low = (available + v.free < COALESCE(low_at, $2::bigint))
 		AND (v.entry_keys IS NULL OR NOT EXISTS (SELECT 1 FROM qs_credit_entries AS e WHERE e.account_id = t.id AND e.idempotency_key = ANY(v.entry_keys::text[])))
@@ -122,9 +123,9 @@ type before struct {
 	source          Source
 }
 
-// sendQueues does the uses of the queues and marks those queues that are done. After an error it is not
-// known whether they have happened.
-func (l *Ledger) sendQueues(ctx context.Context, queues []*queue) error {
+// sendUses does the uses of queues by [usesStatement] and returns those queues that are done; after an error those of
+// which it is not known.
+func (l *Ledger) sendUses(ctx context.Context, queues []*queue) (done []*queue, err error) {
 	accounts, made, ended, entries := newArrays(ofAccounts), newArrays(ofMade), newArrays(ofEnded), newArrays(ofEntries)
 	for n, q := range queues {
 		accounts.int(int64(n)).words(q.account).int(int64(q.free)).int(int64(q.held)).int(int64(q.taken)).int(int64(q.entries)).int(int64(q.ends))
@@ -168,40 +169,36 @@ func (l *Ledger) sendQueues(ctx context.Context, queues []*queue) error {
 			args = part.literals(args)
 		}
 	}
-	err := l.sendUses(ctx, queues, usesStatements[which], args)
-	if refused(err) {
-		return nil
+	done, err = l.readBefore(ctx, queues, usesStatements[which], args)
+	switch {
+	case refused(err):
+		return nil, nil
+	case err != nil:
+		return queues, err
 	}
-	return err
+	for _, q := range done {
+		q.tell()
+	}
+	return done, nil
 }
 
-func (l *Ledger) sendUses(ctx context.Context, queues []*queue, text string, args []any) (err error) {
+// readBefore runs a statement that returns what accounts were before it, by the number of their queue.
+func (l *Ledger) readBefore(ctx context.Context, queues []*queue, text string, args []any) (done []*queue, err error) {
 	rows, err := l.statements.query(ctx, text, args...)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() {
-		if closeErr := rows.Close(); err == nil {
-			err = closeErr
-		}
-	}()
-	var done []int
+	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var n, whole int
-		var a before
-		if err := rows.Scan(&n, &a.seq, &a.at, &a.available, &a.held, &a.head, &a.source, &whole); err != nil {
-			return err
+		var b before
+		if err := rows.Scan(&n, &b.seq, &b.at, &b.available, &b.held, &b.head, &b.source, &whole); err != nil {
+			return nil, err
 		}
-		queues[n].was = a
-		done = append(done, n)
+		queues[n].was = b
+		done = append(done, queues[n])
 	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	for _, n := range done {
-		queues[n].answered = true
-	}
-	return nil
+	return done, rows.Err()
 }
 
 // listOrEmpty is the array literal of keys, or nothing where there is none.
