@@ -153,14 +153,14 @@ func (b *Billing) saveInvoice(ctx context.Context, tx *sqlx.Tx, inv *stripe.Invo
 		b.cfg.Logger.InfoContext(ctx, "invoice is not ours", slog.String("invoice", inv.ID))
 		return nil
 	}
-	p, found, err := b.paymentTx(ctx, tx, `invoice_id = ?`, inv.ID)
-	if err != nil || p.payment().Kept() {
+	if p, _, err := b.paymentTx(ctx, tx, `invoice_id = ?`, inv.ID); err != nil || p.payment().Kept() {
 		return err // without a lock, since what was paid stays so
 	}
 	if err := b.lockAccount(ctx, tx, account); err != nil {
 		return err
 	}
-	if p, found, err = b.paymentTx(ctx, tx, `invoice_id = ?`, inv.ID); err != nil || p.payment().Kept() { // as it is under the lock
+	p, found, err := b.paymentTx(ctx, tx, `invoice_id = ?`, inv.ID) // as it is under the lock
+	if err != nil || p.payment().Kept() {
 		return err
 	}
 	switch {
