@@ -8,6 +8,7 @@ import (
 	"io/fs"
 
 	"github.com/quickscale/quickscale/auth"
+	"github.com/quickscale/quickscale/billing"
 	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/mail"
 )
@@ -27,11 +28,18 @@ func (a *App) wireMails() error {
 		return fmt.Errorf("quickscale: texts of mails: %w", err)
 	}
 	a.mails, err = mail.NewTemplates(mail.TemplatesConfig{Files: files, Overrides: a.cfg.MailTemplates, Site: a.site.Name()})
-	return err
+	if err != nil {
+		return err
+	}
+	return a.checkBillingMails()
 }
 
-// onLow mails the person whose credits run low.
+// onLow tops up an account that asks for it, and otherwise mails the person whose credits run low. How a top-up ends
+// billing tells them.
 func (a *App) onLow(ctx context.Context, low credits.LowBalance) error {
+	if _, err := a.Billing.TopUp(ctx, low.Account); !errors.Is(err, billing.ErrTopUpOff) {
+		return err // the job tries again
+	}
 	return a.mailTo(ctx, low.Account, kindLow, struct {
 		credits.LowBalance
 

@@ -181,12 +181,10 @@ func (a *App) wireBilling() (err error) {
 			u, ok := auth.UserFrom(r.Context())
 			return billing.Customer{Account: account(u), Email: u.Email, Name: u.Name, Verified: u.Verified()}, ok
 		},
-		Grace: paymentGrace,
-		Frozen: func(ctx context.Context, account string) (bool, error) {
-			b, err := a.Credits.Balance(ctx, account)
-			return b.Frozen, err
-		},
+		Grace:  paymentGrace,
+		Frozen: a.frozen,
 		Notify: a.billingNotice,
+		Watch:  a.Credits.SetLowAtTx,
 		Jobs:   a.jobs.Client(), Address: a.addressOf,
 		LoginURL: authPath + "/login", CreditsURL: creditsPath + "/", Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
@@ -210,6 +208,19 @@ func (a *App) addressOf(ctx context.Context, account string) (address string, er
 	return address, err
 }
 
+// frozen tells whether an account may not buy: its credits are frozen, or it is closed.
+func (a *App) frozen(ctx context.Context, account string) (bool, error) {
+	u, err := a.Auth.FindUser(ctx, account)
+	if err != nil && !errors.Is(err, auth.ErrNotFound) { // an account of the host's own is no user's
+		return false, err
+	}
+	if err == nil && u.DisabledAt != nil {
+		return true, nil
+	}
+	b, err := a.Credits.Balance(ctx, account)
+	return b.Frozen, err
+}
+
 // paymentGrace is how long a plan entitles after a renewal was not paid, while Stripe tries again.
 const paymentGrace = 3 * 24 * time.Hour
 
@@ -228,6 +239,10 @@ func (a *App) wireServices() (err error) {
 func (a *App) wireAdmin() (err error) {
 	a.Admin, err = admin.New(admin.Config{
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Users: a.Auth, Ledger: a.Credits, Verifier: a.Credits, Payments: a.Billing, Events: a.Webhooks,
+		Refunds: a.Billing, Catalogue: a.Billing, Reconciler: a.Billing, Subscriptions: a.Billing, Adjuster: a.Credits, Jobs: a.jobs.Client(), Dashboard: a.dashboard(),
+		RunTask: func(ctx context.Context, tx *sqlx.Tx, task admin.Task) (bool, error) {
+			return a.jobs.RunTx(ctx, tx, string(task))
+		},
 		Staff: func(r *http.Request) (admin.Staff, bool) {
 			u, ok := auth.UserFrom(r.Context())
 			return admin.Staff{ID: u.ID, Email: u.Email}, ok && u.IsStaff()
@@ -235,6 +250,17 @@ func (a *App) wireAdmin() (err error) {
 		Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	return err
+}
+
+// dashboard is where Stripe shows its objects; the double has none.
+func (a *App) dashboard() string {
+	switch {
+	case a.double != nil:
+		return ""
+	case a.cfg.live():
+		return "https://dashboard.stripe.com"
+	}
+	return "https://dashboard.stripe.com/test"
 }
 
 // How often the processes look for what no event brings.
@@ -269,14 +295,23 @@ func (a *App) wireTasks() error {
 			_, err := a.Auth.Sweep(ctx)
 			return err
 		}},
-		{"billing_catalogue", catalogueEvery, a.Billing.SyncCatalogue},
+		{string(admin.TaskCatalogue), catalogueEvery, a.Billing.SyncCatalogue},
 		{"billing_resume", resumeEvery, func(ctx context.Context) error {
 			_, changes := a.Billing.ResumeChanges(ctx)
 			_, refunds := a.Billing.ResumeRefunds(ctx)
-			return errors.Join(changes, refunds)
+			_, topUps := a.Billing.ResumeTopUps(ctx)
+			return errors.Join(changes, refunds, topUps)
 		}},
-		{"billing_reconcile", reconcileEvery, func(ctx context.Context) error {
-			_, err := a.Billing.Reconcile(ctx)
+		{"billing_topups", sweepEvery, func(ctx context.Context) error {
+			_, err := a.Billing.SweepTopUps(ctx)
+			return err
+		}},
+		{"billing_cards", sweepEvery, func(ctx context.Context) error {
+			_, err := a.Billing.WarnExpiringCards(ctx)
+			return err
+		}},
+		{string(admin.TaskReconcile), reconcileEvery, func(ctx context.Context) error {
+			_, err := a.Billing.ReconcileAndKeep(ctx)
 			return err
 		}},
 	} {
@@ -322,9 +357,28 @@ func (a *App) panels(r *http.Request, u auth.User) ([]auth.Panel, error) {
 	if b.Available == 0 {
 		note = "Buy a pack to use the services."
 	}
+	topUp, err := a.topUpPanel(r, u)
+	if err != nil {
+		return nil, err
+	}
 	return []auth.Panel{
-		{Label: "Credits", Value: b.Available.String(), Note: note, URL: billingPath + "/", Action: "Buy credits"},
+		{Label: "Credits", Value: b.Available.String(), Note: note, URL: billingPath + "/", Action: "Buy credits"}, topUp,
 	}, nil
+}
+
+// topUpPanel leads to auto top-up.
+func (a *App) topUpPanel(r *http.Request, u auth.User) (auth.Panel, error) {
+	p := auth.Panel{Label: "Auto top-up", Value: "Off", Note: "Have a pack bought by itself when your credits run low.", URL: billingPath + "/auto-topup", Action: "Set up"}
+	t, err := a.Billing.FindAutoTopUp(r.Context(), account(u))
+	switch {
+	case err != nil:
+		return p, err
+	case t.On:
+		p.Value, p.Action, p.Note = "On", "Change", "Below "+t.Threshold.String()+" credits a pack is bought, for at most "+t.MonthlyCap.String()+" a month."
+	case t.PausedAt != nil:
+		p.Value, p.Action, p.Note = "Paused", "Look at it", t.PauseReason
+	}
+	return p, nil
 }
 
 // chrome surrounds every page: navigation, who is signed in, and what they have.

@@ -63,7 +63,7 @@ type ChangeParams struct {
 
 // PreviewChange tells what changing an account's plan would cost and give, as Stripe reckons it. The errors are
 // [ErrNoSubscription], [ErrEnded], [ErrNotForSale], [ErrNotAPlan], [ErrSamePlan], [ErrCurrency], [ErrCanceling],
-// [ErrUnpaid] and [ErrStripe].
+// [ErrPaused], [ErrUnpaid] and [ErrStripe].
 func (b *Billing) PreviewChange(ctx context.Context, account, price string) (Change, error) {
 	c, err := b.change(ctx, ChangeParams{Account: account, Price: price})
 	if err != nil || !c.AtOnce {
@@ -110,6 +110,8 @@ func (b *Billing) change(ctx context.Context, p ChangeParams) (Change, error) {
 		return Change{}, ErrNotAPlan
 	case s.CancelAtPeriodEnd:
 		return Change{}, ErrCanceling
+	case s.Paused():
+		return Change{}, ErrPaused
 	case !s.Active() || s.PendingPrice != "":
 		return Change{}, ErrUnpaid
 	case to.Price.Currency != s.Currency:

@@ -56,6 +56,8 @@ type Checkout struct {
 	// URL is Stripe's page while the checkout is open.
 	URL       string    `json:"url,omitempty"`
 	CreatedAt time.Time `json:"created_at"`
+
+	generation int64
 }
 
 type checkoutRow struct {
@@ -74,13 +76,14 @@ type checkoutRow struct {
 	SessionID   *string        `db:"session_id"`
 	URL         string         `db:"url"`
 	CreatedAt   database.Time  `db:"created_at"`
+	Generation  int64          `db:"generation"`
 }
 
-const checkoutColumns = `id, account_id, mode, request_key, price_id, quantity, trial_days, credits, amount, currency, description, status, session_id, url, created_at`
+const checkoutColumns = `id, account_id, mode, request_key, price_id, quantity, trial_days, credits, amount, currency, description, status, session_id, url, created_at, generation`
 
 func (r checkoutRow) checkout() Checkout {
 	c := Checkout{ID: r.ID, Account: r.Account, Mode: r.Mode, PriceID: r.PriceID, Quantity: r.Quantity, Name: r.Description, Credits: r.Credits,
-		Price: Money{r.Amount, r.Currency}, TrialDays: r.TrialDays, Status: r.Status, URL: r.URL, CreatedAt: r.CreatedAt.Time}
+		Price: Money{r.Amount, r.Currency}, TrialDays: r.TrialDays, Status: r.Status, URL: r.URL, CreatedAt: r.CreatedAt.Time, generation: r.Generation}
 	if r.SessionID != nil {
 		c.SessionID = *r.SessionID
 	}
@@ -314,7 +317,7 @@ func (b *Billing) insertCheckout(ctx context.Context, tx *sqlx.Tx, c Checkout, k
 	if key != "" {
 		requestKey = &key
 	}
-	const insert = `INSERT INTO qs_billing_checkouts (` + checkoutColumns + `, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	const insert = `INSERT INTO qs_billing_checkouts (` + checkoutColumns + `, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)`
 	_, err := b.db.ExecTx(ctx, tx, insert, c.ID, c.Account, c.Mode, requestKey, c.PriceID, c.Quantity, c.TrialDays, c.Credits, c.Price.Amount, c.Price.Currency,
 		c.Name, c.Status, nil, "", database.At(c.CreatedAt), database.At(c.CreatedAt))
 	return err
@@ -347,6 +350,11 @@ func (b *Billing) open(ctx context.Context, who Customer, c Checkout, customer s
 		}
 		session, err = b.openSession(ctx, c, customer)
 	}
+	if isOutage(err) {
+		if err := b.renewCheckout(ctx, c); err != nil {
+			return Checkout{}, err
+		}
+	}
 	if err != nil {
 		return Checkout{}, stripeError("open a checkout session", err)
 	}
@@ -361,6 +369,19 @@ func (b *Billing) open(ctx context.Context, who Customer, c Checkout, customer s
 	c.SessionID, c.URL, c.Status = session.ID, session.URL, CheckoutOpen
 	b.log(ctx, "checkout opened", c)
 	return c, nil
+}
+
+// renewCheckout gives a checkout a new key for the next try. A session that was made after all has an address that nobody
+// knows, so that nobody can pay on it, and expires.
+func (b *Billing) renewCheckout(ctx context.Context, c Checkout) error {
+	err := b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := b.db.ExecTx(ctx, tx, `UPDATE qs_billing_checkouts SET generation = ? WHERE id = ? AND status = 'created' AND generation = ?`, c.generation+1, c.ID, c.generation)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("billing: renew checkout %s: %w", c.ID, err)
+	}
+	return nil
 }
 
 // closeCheckout makes Stripe's page of a checkout unusable, and takes over what the session has become: it may have been
@@ -411,7 +432,7 @@ func (b *Billing) openSession(ctx context.Context, c Checkout, customer string) 
 	}
 	params.Context = ctx
 	// The customer is part of the key: a customer deleted in Stripe and made anew is another request.
-	params.SetIdempotencyKey("checkout-" + c.ID.String() + "-" + customer)
+	params.SetIdempotencyKey(fmt.Sprintf("checkout-%s-%s-%d", c.ID, customer, c.generation))
 	return b.cfg.Stripe.CheckoutSessions.New(params)
 }
 

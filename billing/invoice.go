@@ -266,6 +266,9 @@ func (b *Billing) paidInvoice(ctx context.Context, tx *sqlx.Tx, account string, 
 	if _, err := b.keepInvoice(ctx, tx, account, p, inv); err != nil {
 		return err
 	}
+	if err := b.paidThrough(ctx, tx, inv); err != nil {
+		return fmt.Errorf("billing: what invoice %s pays for: %w", inv.ID, err)
+	}
 	b.cfg.Logger.InfoContext(ctx, "invoice paid", slog.String("invoice", inv.ID), slog.String("account", account), slog.String("reason", string(inv.BillingReason)),
 		slog.String("credits", p.Credits.String()))
 	return nil
