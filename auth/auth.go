@@ -22,10 +22,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-webauthn/webauthn/webauthn"
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/quickscale/quickscale/internal/database"
+	"github.com/quickscale/quickscale/internal/seal"
 	"github.com/quickscale/quickscale/internal/web"
 	"github.com/quickscale/quickscale/mail"
 )
@@ -113,6 +115,16 @@ type Config struct {
 	MaxFailures int
 	// LockFor is how long, a minute to a day. 0: 5 minutes.
 	LockFor time.Duration
+	// Secret seals what must be kept and read again, such as the secrets of authenticator apps: 32 bytes or more, the same
+	// in every process. Nil: authenticator apps are not offered.
+	Secret []byte
+	// OAuth are other sites by which people can log in, in the order of their buttons. Each calls back at
+	// BaseURL + Path + "/oauth/" + its name + "/callback". Nil: none.
+	OAuth []OAuthProvider
+	// OAuthClient calls them. Nil: one with a time limit of 10 seconds.
+	OAuthClient *http.Client
+	// StaffSecondFactor has staff log in with a second step only: who has none sets one up at the next log-in.
+	StaffSecondFactor bool
 	// Limits bound attempts. The zero value has the defaults of each.
 	Limits Limits
 	// HashConcurrency is how many passwords are hashed at once, of 19 MiB each. 0: one for each CPU, at least 2.
@@ -132,6 +144,10 @@ type Auth struct {
 	mails  *mail.Templates
 	hasher *hasher
 	admin  string // AdminEmail in canonical form
+
+	box     *seal.Box          // nil without a Secret
+	party   *webauthn.WebAuthn // nil where browsers tie no passkey to the address
+	remotes map[string]*remote
 }
 
 // New checks cfg and reports all that is wrong with it at once. It calculates one hash, which takes some 30 ms.
@@ -162,6 +178,9 @@ func New(cfg Config) (*Auth, error) {
 		return nil, err
 	}
 	if a.hasher, err = newHasher(hashParams(), cfg.HashConcurrency); err != nil {
+		return nil, err
+	}
+	if err := a.prepareFactors(); err != nil {
 		return nil, err
 	}
 	return a, nil
@@ -240,6 +259,9 @@ func (a *Auth) check() (faults []error) {
 		if l.Max < 1 || l.Per < time.Second {
 			fault("Limits.%s must allow one attempt or more in a second or more", name)
 		}
+	}
+	for _, err := range a.checkFactors() {
+		fault("%w", err)
 	}
 	if cfg.AdminEmail != "" {
 		address, err := parseEmail(cfg.AdminEmail)

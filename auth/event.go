@@ -35,6 +35,9 @@ const (
 
 // Label is the kind as people read it.
 func (k EventKind) Label() string {
+	if label, ok := factorLabels[k]; ok {
+		return label
+	}
 	return map[EventKind]string{
 		EventSignUp: "Signed up", EventVerified: "Address confirmed", EventLogIn: "Logged in", EventLogInFailed: "Wrong password",
 		EventLocked: "Locked after wrong passwords", EventUnlocked: "Unlocked", EventLogOut: "Logged out", EventPasswordChanged: "Password changed",

@@ -34,6 +34,9 @@ type Limits struct {
 	// Mail counts what sign-up, forgot and resend send to one e-mail address: 10 in an hour. Beyond it the answer is the
 	// same and nothing is sent.
 	Mail Limit
+	// Code counts the codes that are entered as one account's second step, right or wrong: 10 in 15 minutes. Only who has
+	// passed the first step can enter any, and sessions are not affected.
+	Code Limit
 }
 
 func (l *Limits) setDefaults() {
@@ -42,10 +45,11 @@ func (l *Limits) setDefaults() {
 	setDefault(&l.Forgot, Limit{60, time.Hour})
 	setDefault(&l.Resend, Limit{60, time.Hour})
 	setDefault(&l.Mail, Limit{10, time.Hour})
+	setDefault(&l.Code, Limit{10, 15 * time.Minute})
 }
 
 func (l *Limits) all() iter.Seq2[string, Limit] {
-	return maps.All(map[string]Limit{"LogIn": l.LogIn, "SignUp": l.SignUp, "Forgot": l.Forgot, "Resend": l.Resend, "Mail": l.Mail})
+	return maps.All(map[string]Limit{"LogIn": l.LogIn, "SignUp": l.SignUp, "Forgot": l.Forgot, "Resend": l.Resend, "Mail": l.Mail, "Code": l.Code})
 }
 
 // countAttempt counts an attempt of the client; a [*RetryError] when there were too many.

@@ -8,7 +8,8 @@ CREATE TABLE qs_auth_users (
     -- name_key is the name in lower case, for search.
     name_key      TEXT NOT NULL DEFAULT '',
     role          TEXT NOT NULL CHECK (role IN ('user', 'admin')),
-    password_hash TEXT NOT NULL CHECK (password_hash LIKE '$argon2id$%'),
+    -- Empty: the account has no password.
+    password_hash TEXT NOT NULL CHECK (password_hash = '' OR password_hash LIKE '$argon2id$%'),
     -- The SHA-256 of the ticket that the browser of the latest sign-up holds, until the address is verified.
     signup_ticket BLOB CHECK (length(signup_ticket) = 32),
     failed_logins INTEGER NOT NULL DEFAULT 0 CHECK (failed_logins >= 0),
