@@ -100,6 +100,8 @@ type securityPage struct {
 	NextSessions string  `json:"next_sessions,omitempty"`
 	Events       []Event `json:"events"`
 	NextEvents   string  `json:"next_events,omitempty"`
+	// Factors are what is beside the password.
+	Factors factorsView `json:"sign_in"`
 }
 
 // Sizes of the two lists on the page.
@@ -111,6 +113,10 @@ const (
 func (a *Auth) securityPage(r *http.Request, u User) (securityPage, error) {
 	path := a.cfg.AccountPath + "/security"
 	page := securityPage{AccountPath: a.cfg.AccountPath, User: u, MinPassword: a.cfg.MinPassword}
+	var err error
+	if page.Factors, err = a.factorsView(r, u); err != nil {
+		return page, err
+	}
 	sessions, more, err := a.Sessions(r.Context(), SessionsParams{UserID: u.ID, Before: r.URL.Query().Get("sessions_before"), Limit: pageSessions})
 	if err != nil {
 		return page, err

@@ -132,8 +132,8 @@ func newKit(t *testing.T, db *database.DB, change ...func(*auth.Config)) *kit {
 	}})
 	require.NoError(t, err)
 	many := auth.Limit{Max: 10_000, Per: time.Hour}
-	cfg := auth.Config{DB: db.Writer(), ReadDB: db.Reader(), Mail: mailbox{db}, BaseURL: base, Site: site, Clock: k.clock.Now, Logger: logger,
-		Limits: auth.Limits{LogIn: many, SignUp: many, Forgot: many, Resend: many, Mail: many}}
+	cfg := auth.Config{DB: db.Writer(), ReadDB: db.Reader(), Mail: mailbox{db}, BaseURL: base, Site: site, Clock: k.clock.Now, Logger: logger, Secret: bytes.Repeat([]byte("k"), 32),
+		Limits: auth.Limits{LogIn: many, SignUp: many, Forgot: many, Resend: many, Mail: many, Code: many}}
 	for _, c := range change {
 		c(&cfg)
 	}

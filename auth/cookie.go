@@ -12,6 +12,11 @@ const (
 	ticketCookie = "qs_signup"
 	// confirmCookie holds the link's token in another browser until the log-in there.
 	confirmCookie = "qs_confirm"
+	// pendingCookie holds the token of a log-in that waits for its second step.
+	pendingCookie = "qs_pending"
+	// passkeyCookie and oauthCookie hold what ties a challenge, or a log-in at another site, to this browser.
+	passkeyCookie = "qs_passkey"
+	oauthCookie   = "qs_oauth"
 )
 
 const confirmLifetime = 30 * time.Minute

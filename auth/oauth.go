@@ -153,8 +153,8 @@ type OAuthReturn struct {
 
 // OAuthOutcome is where a log-in at another site has led to: one of its first three fields is set.
 type OAuthOutcome struct {
-	// Step is the log-in, which may lack a second step.
-	Step *LogInStep
+	// SignedIn is the session that has begun.
+	SignedIn *SignedIn
 	// Linked is the provider whose account was linked to who is signed in.
 	Linked string
 	// Offered says that there is an account with the address of the other site's. Whoever logs in to it in this browser
@@ -162,6 +162,8 @@ type OAuthOutcome struct {
 	Offered bool
 	// Next is the local path to go to.
 	Next string
+
+	pending *SecondStepError
 }
 
 type flowRow struct {
@@ -174,7 +176,8 @@ type flowRow struct {
 // FinishOAuth ends a log-in at another site. Who comes by an account that is linked gets in; who is new is signed up
 // when the other site vouches for their address; and where an account has that address, nothing happens before its
 // owner logs in and agrees. [ErrOAuthState], [ErrOAuthRefused], [ErrOAuthEmail], [ErrProvider], [ErrNoProvider],
-// [ErrIdentityTaken], [ErrDisabled]; a [*RetryError] when there were too many sign-ups.
+// [ErrIdentityTaken], [ErrDisabled]; a [*RetryError] when there were too many sign-ups; a [*SecondStepError] when a second
+// step is to follow.
 func (a *Auth) FinishOAuth(ctx context.Context, p OAuthReturn) (out OAuthOutcome, err error) {
 	site, ok := a.remotes[p.Provider]
 	if !ok {
@@ -207,7 +210,13 @@ func (a *Auth) FinishOAuth(ctx context.Context, p OAuthReturn) (out OAuthOutcome
 		}
 		return out, err
 	}
-	return out, a.enterBy(ctx, &out, who, flow, p)
+	if err := a.enterBy(ctx, &out, who, flow, p); err != nil {
+		return OAuthOutcome{Next: flow.Next}, err
+	}
+	if out.pending != nil {
+		return OAuthOutcome{Next: flow.Next}, out.pending
+	}
+	return out, nil
 }
 
 // takeFlow ends a log-in at another site that this browser began, whatever comes of it.
@@ -245,7 +254,7 @@ func (a *Auth) linkTo(ctx context.Context, userID string, who claim, c Client) e
 func (a *Auth) enterBy(ctx context.Context, out *OAuthOutcome, who claim, flow flowRow, p OAuthReturn) error {
 	entered := false
 	err := a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		entered = false
+		entered, *out = false, OAuthOutcome{Next: flow.Next}
 		row, err := a.findIdentity(ctx, tx, who)
 		if errors.Is(err, ErrNoIdentity) {
 			return nil
@@ -283,16 +292,17 @@ func (a *Auth) enterBy(ctx context.Context, out *OAuthOutcome, who claim, flow f
 		return err
 	}
 	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		*out = OAuthOutcome{Next: flow.Next}
 		return a.signUpBy(ctx, tx, out, who, address, flow, p)
 	})
 }
 
 func (a *Auth) oauthLogIn(ctx context.Context, tx *sqlx.Tx, out *OAuthOutcome, u userRow, flow flowRow, p OAuthReturn) error {
-	step, err := a.passFirst(ctx, tx, u, firstFactor{Method: MethodOAuth, Remember: flow.Remember, Replaces: p.Replaces, Client: p.Client})
+	s, pending, err := a.passFirst(ctx, tx, u, firstStep{method: MethodOAuth, remember: flow.Remember, replaces: p.Replaces, client: p.Client})
 	if err != nil {
 		return err
 	}
-	out.Step = &step
+	out.SignedIn, out.pending = &s, pending
 	return nil
 }
 

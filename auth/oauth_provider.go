@@ -115,8 +115,8 @@ var providerName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,49}$`)
 // check returns what is wrong with the provider.
 func (p OAuthProvider) check() error {
 	switch {
-	case !providerName.MatchString(p.Name):
-		return fmt.Errorf("the name %q must be lower-case letters, digits and hyphens", p.Name)
+	case !providerName.MatchString(p.Name) || p.Name == "link":
+		return fmt.Errorf("the name %q must be lower-case letters, digits and hyphens, and not link", p.Name)
 	case p.kind == 0:
 		return fmt.Errorf("%s must be made by one of the functions", p.Name)
 	case p.kind == kindGoth && p.goth == nil:

@@ -218,6 +218,10 @@ func (a *Auth) endSessions(ctx context.Context, tx *sqlx.Tx, userID, keep string
 	if _, err := a.db.ExecTx(ctx, tx, query, args...); err != nil {
 		return fmt.Errorf("auth: end the sessions of user %s: %w", userID, err)
 	}
+	// Nor may a log-in go on that began before.
+	if _, err := a.db.ExecTx(ctx, tx, `DELETE FROM qs_auth_pending WHERE user_id = ?`, userID); err != nil {
+		return fmt.Errorf("auth: end the log-ins of user %s: %w", userID, err)
+	}
 	return nil
 }
 

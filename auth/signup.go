@@ -155,8 +155,9 @@ type VerifyParams struct {
 // VerifyEmail confirms an address in the browser that signed up, and logs in there. [ErrLink] when the link does not
 // work; [ErrOtherBrowser] when it does and the ticket is not that of the sign-up: the link is then not spent, and
 // [Auth.LogIn] takes it together with the password. Otherwise who signed up with a stranger's address would have the
-// stranger confirm a password that the stranger does not know.
+// stranger confirm a password that the stranger does not know. A [*SecondStepError] when a second step is to follow.
 func (a *Auth) VerifyEmail(ctx context.Context, p VerifyParams) (s SignedIn, err error) {
+	var pending *SecondStepError
 	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		u, err := a.lockTokenOwner(ctx, tx, p.Token, purposeVerify)
 		if err != nil {
@@ -171,13 +172,11 @@ func (a *Auth) VerifyEmail(ctx context.Context, p VerifyParams) (s SignedIn, err
 		if err := a.verify(ctx, tx, &u, p.Client); err != nil {
 			return err
 		}
-		if p.Replaces != "" {
-			if err := a.endSession(ctx, tx, p.Replaces, p.Client); err != nil {
-				return err
-			}
-		}
-		s, err = a.completeLogIn(ctx, tx, u, false, p.Client)
+		s, pending, err = a.passFirst(ctx, tx, u, firstStep{method: MethodLink, replaces: p.Replaces, client: p.Client})
 		return err
 	})
+	if err == nil && pending != nil {
+		err = pending
+	}
 	return s, err
 }

@@ -32,6 +32,7 @@ func (a *Auth) Sweep(ctx context.Context) (deleted int64, err error) {
 			{"limits", `DELETE FROM qs_auth_limits WHERE expires_at <= ?`, []any{database.At(now)}},
 			{"sessions", `DELETE FROM qs_auth_sessions WHERE expires_at <= ?`, []any{dead}},
 			{"challenges of passkeys", `DELETE FROM qs_auth_ceremonies WHERE expires_at <= ?`, []any{database.At(now)}},
+			{"log-ins that wait", `DELETE FROM qs_auth_pending WHERE expires_at <= ?`, []any{database.At(now)}},
 			{"log-ins at other sites", `DELETE FROM qs_auth_oauth_flows WHERE expires_at <= ?`, []any{database.At(now)}},
 			{"offers to link", `DELETE FROM qs_auth_oauth_offers WHERE expires_at <= ?`, []any{database.At(now)}},
 			{"tokens", `DELETE FROM qs_auth_tokens WHERE expires_at <= ?`, []any{dead}},

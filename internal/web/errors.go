@@ -29,6 +29,9 @@ var statuses = map[string]int{
 	"execution_failed":          http.StatusBadGateway,
 	"invalid_credentials":       http.StatusUnauthorized,
 	"account_disabled":          http.StatusForbidden,
+	"second_step":               http.StatusUnauthorized,
+	"login_expired":             http.StatusUnauthorized,
+	"passkey_invalid":           http.StatusUnprocessableEntity,
 }
 
 // Status is the HTTP status of a machine code.

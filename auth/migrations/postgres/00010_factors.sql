@@ -94,3 +94,18 @@ CREATE TABLE qs_auth_oauth_offers (
 );
 CREATE INDEX qs_auth_oauth_offers_expiry ON qs_auth_oauth_offers (expires_at);
 CREATE INDEX qs_auth_oauth_offers_user ON qs_auth_oauth_offers (user_id);
+
+-- Log-ins that have passed the first step and wait for the second. They let nobody in.
+CREATE TABLE qs_auth_pending (
+    token_hash BYTEA PRIMARY KEY CHECK (length(token_hash) = 32),
+    user_id    UUID NOT NULL REFERENCES qs_auth_users (id) ON DELETE CASCADE,
+    -- How the first step was passed.
+    method     TEXT NOT NULL CHECK (method <> ''),
+    remember   BOOLEAN NOT NULL,
+    -- Who has no second step and needs one sets it up first.
+    enrol      BOOLEAN NOT NULL,
+    tries      INTEGER NOT NULL DEFAULT 0 CHECK (tries >= 0),
+    expires_at TIMESTAMPTZ NOT NULL
+);
+CREATE INDEX qs_auth_pending_user ON qs_auth_pending (user_id);
+CREATE INDEX qs_auth_pending_expiry ON qs_auth_pending (expires_at);
