@@ -137,12 +137,15 @@ func (a *Auth) finishSecond(w http.ResponseWriter, r *http.Request, p FinishLogI
 		s, err = a.FinishLogIn(r.Context(), p)
 	}
 	if err != nil {
-		page, _, pageErr := a.secondPage(r, next)
-		if pageErr != nil {
+		page, row, pageErr := a.secondPage(r, next)
+		switch {
+		case pageErr != nil:
 			a.beginAgain(w, r, pageErr)
-			return
+		case row.Enrol && !web.WantsJSON(r):
+			a.cfg.Site.Redirect(w, r, a.secondURL(next))
+		default:
+			a.reject(w, r, "second-step", page, err)
 		}
-		a.reject(w, r, "second-step", page, err)
 		return
 	}
 	a.welcome(w, r, s, next)
