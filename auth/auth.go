@@ -121,6 +121,11 @@ type Config struct {
 	ProxyHeader string
 	// MinPassword is the shortest password in characters, 8 or more. 0: 8.
 	MinPassword int
+	// MixedPasswords asks for upper-case and lower-case letters, digits and other signs, which NIST SP 800-63B advises
+	// against.
+	MixedPasswords bool
+	// Breaches looks new passwords up among leaked ones. Nil: they are not.
+	Breaches BreachChecker
 	// MaxFailures is how many wrong passwords in a row lock an account, 3 to 20. 0: 5.
 	MaxFailures int
 	// LockFor is how long, a minute to a day. 0: 5 minutes.

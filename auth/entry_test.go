@@ -232,7 +232,7 @@ func TestAnswers_DoNotTellWhetherAnAccountExists(t *testing.T) {
 				path, password string
 				mails          int
 				hashes         int64
-			}{{"/auth/login", "wrong password", 0, 1}, {"/auth/login", strings.Repeat("x", 600), 0, 0}, {"/auth/password/forgot", "", 1, 0}, {"/auth/verify/resend", "", 1, 0}, {"/auth/signup", "another password", 1, 1}} {
+			}{{"/auth/login", "wrong password", 0, 1}, {"/auth/login", strings.Repeat("x", 600), 0, 0}, {"/auth/password/forgot", "", 1, 0}, {"/auth/magic", "", 1, 0}, {"/auth/verify/resend", "", 1, 0}, {"/auth/signup", "another password", 1, 1}} {
 				var want string
 				for _, address := range []string{unknown, verified, unverified, locked, closed} {
 					b := k.browser()

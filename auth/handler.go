@@ -21,6 +21,7 @@ func (a *Auth) Handler() http.Handler {
 	mux.HandleFunc("POST "+at+"/verify/resend", a.postResend)
 	mux.HandleFunc("GET "+at+"/password/forgot", a.showForgot)
 	mux.HandleFunc("POST "+at+"/password/forgot", a.postForgot)
+	mux.HandleFunc("POST "+at+"/password/strength", a.postStrength)
 	mux.HandleFunc("GET "+at+"/password/reset", a.showReset)
 	mux.HandleFunc("POST "+at+"/password/reset", a.postReset)
 	a.confirmRoutes(mux)

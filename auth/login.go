@@ -46,6 +46,9 @@ func (a *Auth) LogIn(ctx context.Context, p LogInParams) (SignedIn, error) {
 	if err := a.countAttempt(ctx, "login", a.cfg.Limits.LogIn, p.Client); err != nil {
 		return SignedIn{}, err
 	}
+	if err := a.countAll(ctx, "login", a.cfg.Limits.AllLogIns, p.Client); err != nil {
+		return SignedIn{}, err
+	}
 	address, err := parseEmail(p.Email)
 	if err != nil {
 		return SignedIn{}, err

@@ -45,7 +45,7 @@ func (a *Auth) ResetPassword(ctx context.Context, p ResetParams) error {
 	if err != nil {
 		return err
 	}
-	if message := a.checkPassword(p.Password, localPart(owner.EmailKey)); message != "" {
+	if message := a.checkNewPassword(ctx, p.Password, localPart(owner.EmailKey)); message != "" {
 		return problem.Invalid(map[string]string{"password": message})
 	}
 	hash, err := a.hasher.hash(ctx, p.Password)
@@ -129,7 +129,7 @@ func (a *Auth) ChangePassword(ctx context.Context, p ChangePasswordParams) (s Si
 	if err != nil {
 		return s, fmt.Errorf("auth: find user %s: %w", p.UserID, err)
 	}
-	if message := a.checkPassword(p.New, localPart(known.EmailKey)); message != "" {
+	if message := a.checkNewPassword(ctx, p.New, localPart(known.EmailKey)); message != "" {
 		return s, problem.Invalid(map[string]string{"password": message})
 	}
 	if len(p.Current) > maxPasswordBytes {

@@ -30,7 +30,7 @@ func (a *Auth) SignUp(ctx context.Context, p SignUpParams) (ticket string, err e
 	if err := a.countAttempt(ctx, "signup", a.cfg.Limits.SignUp, p.Client); err != nil {
 		return "", err
 	}
-	n, err := a.checkSignUp(p)
+	n, err := a.checkSignUp(ctx, p)
 	if err != nil {
 		return "", err
 	}
@@ -46,7 +46,7 @@ func (a *Auth) SignUp(ctx context.Context, p SignUpParams) (ticket string, err e
 }
 
 // checkSignUp reports all fields at fault at once.
-func (a *Auth) checkSignUp(p SignUpParams) (n newUser, err error) {
+func (a *Auth) checkSignUp(ctx context.Context, p SignUpParams) (n newUser, err error) {
 	wrong := map[string]string{}
 	if n.email, err = parseEmail(p.Email); err != nil {
 		wrong["email"] = problem.FieldsOf(err)["email"]
@@ -54,7 +54,7 @@ func (a *Auth) checkSignUp(p SignUpParams) (n newUser, err error) {
 	if n.name, err = parseName(p.Name); err != nil {
 		wrong["name"] = problem.FieldsOf(err)["name"]
 	}
-	if message := a.checkPassword(p.Password, localPart(n.email.key)); message != "" {
+	if message := a.checkNewPassword(ctx, p.Password, localPart(n.email.key)); message != "" {
 		wrong["password"] = message
 	}
 	if len(wrong) > 0 {
