@@ -281,14 +281,6 @@ func (a *Auth) check() (faults []error) {
 	if cfg.LockFor < minLockFor || cfg.LockFor > maxLockFor {
 		fault("LockFor must be %s to %s", minLockFor, maxLockFor)
 	}
-	if cfg.ProxyHeader != headerForwardedFor && cfg.ProxyHeader != headerForwarded {
-		fault("ProxyHeader must be %s or %s", headerForwardedFor, headerForwarded)
-	}
-	for _, p := range cfg.TrustedProxies {
-		if !p.IsValid() || p.Bits() == 0 {
-			fault("TrustedProxies must hold addresses of proxies, and not all there are")
-		}
-	}
 	if cfg.HashConcurrency < 1 {
 		fault("HashConcurrency must be 1 or more")
 	}
@@ -297,14 +289,7 @@ func (a *Auth) check() (faults []error) {
 			fault("Limits.%s must allow one attempt or more in a second or more", name)
 		}
 	}
-	if cfg.KeyMode != KeyLive && cfg.KeyMode != KeyTest {
-		fault("KeyMode must be %s or %s", KeyLive, KeyTest)
-	}
-	for _, scope := range cfg.KeyScopes {
-		if !isScope(scope) {
-			fault("KeyScopes must be of lower-case letters, digits and the signs : . _ -, at most %d of them", maxScope)
-		}
-	}
+	a.checkAccess(fault)
 	for _, err := range a.checkFactors() {
 		fault("%w", err)
 	}
@@ -316,6 +301,27 @@ func (a *Auth) check() (faults []error) {
 		a.admin = address.key
 	}
 	return faults
+}
+
+// checkAccess reports what is wrong about proxies and API keys.
+func (a *Auth) checkAccess(fault func(format string, args ...any)) {
+	cfg := a.cfg
+	if cfg.ProxyHeader != headerForwardedFor && cfg.ProxyHeader != headerForwarded {
+		fault("ProxyHeader must be %s or %s", headerForwardedFor, headerForwarded)
+	}
+	for _, p := range cfg.TrustedProxies {
+		if !p.IsValid() || p.Bits() == 0 {
+			fault("TrustedProxies must hold addresses of proxies, and not all there are")
+		}
+	}
+	if cfg.KeyMode != KeyLive && cfg.KeyMode != KeyTest {
+		fault("KeyMode must be %s or %s", KeyLive, KeyTest)
+	}
+	for _, scope := range cfg.KeyScopes {
+		if !isScope(scope) {
+			fault("KeyScopes must be of lower-case letters, digits and the signs : . _ -, at most %d of them", maxScope)
+		}
+	}
 }
 
 // Migrate makes the tables or brings them up to date. Any number of processes may call it at once.

@@ -18,8 +18,11 @@ const (
 	undoLifetime   = 72 * time.Hour
 )
 
-// ErrSameEmail: the address is the account's already.
-var ErrSameEmail error = problem.Invalid(map[string]string{"email": "This is your address already."})
+// Errors that callers branch on.
+var (
+	// ErrSameEmail: the address is the account's already.
+	ErrSameEmail error = problem.Invalid(map[string]string{"email": "This is your address already."})
+)
 
 type emailChange struct {
 	ID          string         `db:"id"`

@@ -23,8 +23,11 @@ const (
 	maxBcryptBytes      = 72
 )
 
-// ErrHash: the password hash is of a kind that cannot be imported, or costs too much.
-var ErrHash error = problem.Invalid(map[string]string{"password": "The hash must be argon2id, bcrypt up to cost 14, or Django's pbkdf2_sha256 up to 2,000,000 iterations."})
+// Errors that callers branch on.
+var (
+	// ErrHash: the password hash is of a kind that cannot be imported, or costs too much.
+	ErrHash error = problem.Invalid(map[string]string{"password": "The hash must be argon2id, bcrypt up to cost 14, or Django's pbkdf2_sha256 up to 2,000,000 iterations."})
+)
 
 // djangoHash is pbkdf2_sha256$iterations$salt$hash, as Django writes it.
 type djangoHash struct {
