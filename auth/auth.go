@@ -260,9 +260,7 @@ func (a *Auth) check() (faults []error) {
 			fault("Limits.%s must allow one attempt or more in a second or more", name)
 		}
 	}
-	for _, err := range a.checkFactors() {
-		fault("%w", err)
-	}
+	faults = append(faults, a.checkFactors()...)
 	if cfg.AdminEmail != "" {
 		address, err := parseEmail(cfg.AdminEmail)
 		if err != nil {

@@ -35,7 +35,7 @@ const (
 
 // Label is the kind as people read it.
 func (k EventKind) Label() string {
-	if label, ok := factorLabels[k]; ok {
+	if label := factorLabel(k); label != "" {
 		return label
 	}
 	return map[EventKind]string{

@@ -320,7 +320,7 @@ func withClient(provider goth.Provider, client *http.Client, needed bool) (goth.
 			made := reflect.New(v.Type().Elem())
 			made.Elem().Set(v.Elem())
 			made.Elem().FieldByName("HTTPClient").Set(reflect.ValueOf(client))
-			if p, ok := made.Interface().(goth.Provider); ok {
+			if p, ok := reflect.TypeAssert[goth.Provider](made); ok {
 				return p, nil
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -79,10 +80,7 @@ func TestOAuth_ALieLetsNobodyIn(t *testing.T) {
 	runOAuth(t, func(t *testing.T, k *kit, p *idp) {
 		honest := p.claims
 		for name, lie := range lies {
-			p.lie, p.signer, p.unsigned, p.userinfo, p.claims = nil, nil, false, nil, map[string]any{}
-			for c, v := range honest {
-				p.claims[c] = v
-			}
+			p.lie, p.signer, p.unsigned, p.userinfo, p.claims = nil, nil, false, nil, maps.Clone(honest)
 			lie(p)
 			b := k.browser()
 			a := b.through(p)

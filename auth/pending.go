@@ -31,8 +31,11 @@ const (
 	MethodPasskey  Method = "passkey"
 )
 
-// ErrPending: the log-in that waited for a second step has taken too long or too many tries, or was finished.
-var ErrPending error = problem.New("login_expired", "Your log-in took too long or had too many wrong codes. Begin again.")
+// Errors of a log-in that waits.
+var (
+	// ErrPending: the log-in that waited for a second step has taken too long or too many tries, or was finished.
+	ErrPending error = problem.New("login_expired", "Your log-in took too long or had too many wrong codes. Begin again.")
+)
 
 // SecondStepError says that the first step is passed and that [Auth.FinishLogIn] is to follow.
 type SecondStepError struct {

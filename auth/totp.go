@@ -53,7 +53,7 @@ type TOTPSetup struct {
 	QR string `json:"qr"`
 }
 
-// LogValue hides the secret.
+// String hides the secret.
 func (TOTPSetup) String() string { return "TOTPSetup(hidden)" }
 
 type totpRow struct {
