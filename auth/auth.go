@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -51,6 +52,7 @@ const (
 	DefaultSessionIdle      = 24 * time.Hour
 	DefaultSessionLifetime  = 7 * 24 * time.Hour
 	DefaultRememberLifetime = 30 * 24 * time.Hour
+	DefaultRecentAuth       = 10 * time.Minute
 	DefaultMinPassword      = 8
 	DefaultMaxFailures      = 5
 	DefaultLockFor          = 5 * time.Minute
@@ -109,6 +111,14 @@ type Config struct {
 	SessionLifetime time.Duration
 	// RememberLifetime stands for both in sessions of who asked to be remembered. 0: 30 days.
 	RememberLifetime time.Duration
+	// RecentAuth is how long a proof of who somebody is counts for what [Auth.RequireRecentAuth] guards. 0: 10 minutes.
+	RecentAuth time.Duration
+	// TrustedProxies are the addresses of the host's own proxies. From them, and from them only, ProxyHeader is believed:
+	// the client is the last address in it that is no proxy's. Nil: the client is the other end of the connection.
+	TrustedProxies []netip.Prefix
+	// ProxyHeader is the one header that the proxies write, X-Forwarded-For or Forwarded (RFC 7239); another one could be
+	// the client's own. Empty: X-Forwarded-For.
+	ProxyHeader string
 	// MinPassword is the shortest password in characters, 8 or more. 0: 8.
 	MinPassword int
 	// MaxFailures is how many wrong passwords in a row lock an account, 3 to 20. 0: 5.
@@ -193,6 +203,8 @@ func setDefaults(cfg *Config) {
 	setDefault(&cfg.SessionIdle, DefaultSessionIdle)
 	setDefault(&cfg.SessionLifetime, DefaultSessionLifetime)
 	setDefault(&cfg.RememberLifetime, DefaultRememberLifetime)
+	setDefault(&cfg.RecentAuth, DefaultRecentAuth)
+	setDefault(&cfg.ProxyHeader, headerForwardedFor)
 	setDefault(&cfg.MinPassword, DefaultMinPassword)
 	setDefault(&cfg.MaxFailures, DefaultMaxFailures)
 	setDefault(&cfg.LockFor, DefaultLockFor)
@@ -238,7 +250,7 @@ func (a *Auth) check() (faults []error) {
 	if web.LocalPath(cfg.Home, "") == "" {
 		fault("Home must be a path on this site")
 	}
-	for name, d := range map[string]time.Duration{"SessionIdle": cfg.SessionIdle, "SessionLifetime": cfg.SessionLifetime, "RememberLifetime": cfg.RememberLifetime} {
+	for name, d := range map[string]time.Duration{"SessionIdle": cfg.SessionIdle, "SessionLifetime": cfg.SessionLifetime, "RememberLifetime": cfg.RememberLifetime, "RecentAuth": cfg.RecentAuth} {
 		if d < time.Minute {
 			fault("%s must be a minute or more", name)
 		}
@@ -251,6 +263,14 @@ func (a *Auth) check() (faults []error) {
 	}
 	if cfg.LockFor < minLockFor || cfg.LockFor > maxLockFor {
 		fault("LockFor must be %s to %s", minLockFor, maxLockFor)
+	}
+	if cfg.ProxyHeader != headerForwardedFor && cfg.ProxyHeader != headerForwarded {
+		fault("ProxyHeader must be %s or %s", headerForwardedFor, headerForwarded)
+	}
+	for _, p := range cfg.TrustedProxies {
+		if !p.IsValid() || p.Bits() == 0 {
+			fault("TrustedProxies must hold addresses of proxies, and not all there are")
+		}
 	}
 	if cfg.HashConcurrency < 1 {
 		fault("HashConcurrency must be 1 or more")

@@ -18,8 +18,8 @@ type Client struct {
 
 const maxText = 300
 
-// ClientOf reads the client from the connection's remote address, never from a header that anyone can write. A host
-// behind a proxy sets Request.RemoteAddr from the header of that proxy before.
+// ClientOf reads the client from the connection's remote address, never from a header that anyone can write. Behind
+// Config.TrustedProxies [Auth.Load] has put the client's address there before.
 func ClientOf(r *http.Request) Client {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {

@@ -31,6 +31,7 @@ const (
 	EventRoleChanged     EventKind = "role_changed"
 	EventDisabled        EventKind = "disabled"
 	EventEnabled         EventKind = "enabled"
+	EventConfirmed       EventKind = "confirmed"
 )
 
 // Label is the kind as people read it.
@@ -42,7 +43,7 @@ func (k EventKind) Label() string {
 		EventSignUp: "Signed up", EventVerified: "Address confirmed", EventLogIn: "Logged in", EventLogInFailed: "Wrong password",
 		EventLocked: "Locked after wrong passwords", EventUnlocked: "Unlocked", EventLogOut: "Logged out", EventPasswordChanged: "Password changed",
 		EventPasswordReset: "Password reset", EventKeyCreated: "API key created", EventKeyRevoked: "API key revoked",
-		EventSessionRevoked: "Session ended", EventRoleChanged: "Role changed", EventDisabled: "Account closed", EventEnabled: "Account opened again",
+		EventSessionRevoked: "Session ended", EventRoleChanged: "Role changed", EventDisabled: "Account closed", EventEnabled: "Account opened again", EventConfirmed: "Proved who it is",
 	}[k]
 }
 

@@ -23,6 +23,7 @@ func (a *Auth) Handler() http.Handler {
 	mux.HandleFunc("POST "+at+"/password/forgot", a.postForgot)
 	mux.HandleFunc("GET "+at+"/password/reset", a.showReset)
 	mux.HandleFunc("POST "+at+"/password/reset", a.postReset)
+	a.confirmRoutes(mux)
 	a.oauthRoutes(mux)
 	a.secondRoutes(mux)
 	mux.HandleFunc(at+"/", a.cfg.Site.Missing(mux))

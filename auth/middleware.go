@@ -37,6 +37,7 @@ func (a *Auth) Load(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
+		r = a.behindProxy(r)
 		var v visitor
 		if token := a.readCookie(r, sessionCookie); token != "" {
 			var err error

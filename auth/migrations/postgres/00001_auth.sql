@@ -33,6 +33,8 @@ CREATE TABLE qs_auth_sessions (
     ip           TEXT NOT NULL,
     agent        TEXT NOT NULL,
     created_at   TIMESTAMPTZ NOT NULL,
+    -- When the person last proved who they are in it.
+    auth_at      TIMESTAMPTZ NOT NULL,
     last_seen_at TIMESTAMPTZ NOT NULL,
     idle_until   TIMESTAMPTZ NOT NULL,
     expires_at   TIMESTAMPTZ NOT NULL,

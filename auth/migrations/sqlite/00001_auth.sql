@@ -33,6 +33,8 @@ CREATE TABLE qs_auth_sessions (
     ip           TEXT NOT NULL,
     agent        TEXT NOT NULL,
     created_at   TEXT NOT NULL,
+    -- When the person last proved who they are in it.
+    auth_at      TEXT NOT NULL,
     last_seen_at TEXT NOT NULL,
     idle_until   TEXT NOT NULL,
     expires_at   TEXT NOT NULL,
