@@ -18,7 +18,7 @@ const (
 
 // factorLabel is such a kind as people read it; empty for others.
 func factorLabel(k EventKind) string {
-	return map[EventKind]string{
+	return map[EventKind]string{ //nolint:gosec // G101: labels of events
 		EventTOTPEnabled: "Authenticator app set up", EventTOTPDisabled: "Authenticator app removed", EventBackupCodes: "New backup codes made",
 		EventBackupUsed: "Backup code used", EventCodeFailed: "Wrong second step", EventPasskeyAdded: "Passkey added", EventPasskeyRemoved: "Passkey removed",
 		EventPasskeyCloned: "Copy of a passkey noticed", EventFactorsReset: "Second step taken off by staff", EventLinked: "Account elsewhere linked",

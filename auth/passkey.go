@@ -60,7 +60,7 @@ type passkeyRow struct {
 	ClonedAt   *database.Time `db:"cloned_at"`
 }
 
-const credentialColumns = `id, name, credential, created_at, last_used_at, cloned_at`
+const credentialColumns = `id, name, credential, created_at, last_used_at, cloned_at` //nolint:gosec // G101: names of columns
 
 func (r passkeyRow) record() (c webauthn.Credential, err error) {
 	if err := json.Unmarshal([]byte(r.Credential), &c); err != nil {
