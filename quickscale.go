@@ -114,6 +114,11 @@ type Config struct {
 	SealKey ed25519.PrivateKey
 	// AdminEmail becomes an administrator once the address is verified. Empty: nobody does.
 	AdminEmail string
+	// OAuth are other sites by which people can log in, such as auth.Google(id, secret). Nil: none.
+	OAuth []auth.OAuthProvider
+	// StaffSecondFactor opens the back office only to who logs in with a second step; who has none sets one up at the
+	// next log-in.
+	StaffSecondFactor bool
 	// Templates replaces built-in templates by path: "web/layout.html", "auth/login.html". Nil: none.
 	Templates fs.FS
 	// Nav are links in the header before the built-in ones.

@@ -137,6 +137,7 @@ func (a *App) wireAuth() (err error) {
 	a.Auth, err = auth.New(auth.Config{
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Mail: a.Mail, BaseURL: a.cfg.BaseURL, Site: a.site, Panels: a.panels,
 		MailTemplates: a.cfg.MailTemplates, AdminEmail: a.cfg.AdminEmail, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+		Secret: []byte(a.cfg.SecretKey), OAuth: a.cfg.OAuth, StaffSecondFactor: a.cfg.StaffSecondFactor,
 	})
 	return err
 }
@@ -203,11 +204,22 @@ func (a *App) wireAdmin() (err error) {
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Users: a.Auth, Ledger: a.Credits, Verifier: a.Credits, Payments: a.Billing, Events: a.Webhooks,
 		Staff: func(r *http.Request) (admin.Staff, bool) {
 			u, ok := auth.UserFrom(r.Context())
-			return admin.Staff{ID: u.ID, Email: u.Email}, ok && u.IsStaff()
+			return admin.Staff{ID: u.ID, Email: u.Email}, ok && u.IsStaff() && !a.lacksSecondFactor(r, u)
 		},
 		Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	return err
+}
+
+// lacksSecondFactor tells that somebody of the staff logged in before a second step was asked of them. When that cannot
+// be found out the back office stays closed.
+func (a *App) lacksSecondFactor(r *http.Request, u auth.User) bool {
+	lacks, err := a.Auth.LacksSecondFactor(r.Context(), u)
+	if err != nil {
+		a.cfg.Logger.ErrorContext(r.Context(), "second step of staff", slog.Any("error", err))
+		return true
+	}
+	return lacks
 }
 
 // How often the processes look for what no event brings.

@@ -43,6 +43,8 @@ type identityView struct {
 
 // factorsView is what the page Security says about what is beside the password.
 type factorsView struct {
+	// Required tells that the back office stays closed until there is a second step.
+	Required bool `json:"second_step_required"`
 	// HasPassword tells that there is a password to change.
 	HasPassword bool `json:"has_password"`
 	// Apps and PasskeysOn tell what this site offers.
@@ -63,6 +65,7 @@ func (a *Auth) factorsView(r *http.Request, u User) (v factorsView, err error) {
 	if v.Factors, err = a.Factors(r.Context(), u.ID); err != nil {
 		return v, err
 	}
+	v.Required = a.mustEnrol(u) && !v.Factors.Second()
 	if v.Passkeys, err = a.Passkeys(r.Context(), u.ID); err != nil {
 		return v, err
 	}

@@ -107,6 +107,17 @@ func (a *Auth) mustEnrol(u User) bool {
 	return a.cfg.StaffSecondFactor && a.box != nil && u.IsStaff()
 }
 
+// LacksSecondFactor tells that a user, as they are now, would have to set a second step up at a log-in. A session from
+// before Config.StaffSecondFactor was set, or before the person became staff, goes on: whoever opens something to staff
+// only asks this first.
+func (a *Auth) LacksSecondFactor(ctx context.Context, u User) (bool, error) {
+	if !a.mustEnrol(u) {
+		return false, nil
+	}
+	f, err := a.Factors(ctx, u.ID)
+	return err == nil && !f.Second(), err
+}
+
 func (a *Auth) suspend(ctx context.Context, tx *sqlx.Tx, u userRow, f firstStep, enrol bool) (*SecondStepError, error) {
 	token, hash := newSecret()
 	const insert = `INSERT INTO qs_auth_pending (token_hash, user_id, method, remember, enrol, expires_at) VALUES (?, ?, ?, ?, ?, ?)`
