@@ -66,7 +66,9 @@ type BeginOAuthParams struct {
 	Next string
 	// Remember makes the session last for Config.RememberLifetime.
 	Remember bool
-	Client   Client
+	// Again has the other site ask who is there, even if it knows: for who is to prove it anew.
+	Again  bool
+	Client Client
 }
 
 // OAuthStart is a log-in at another site that begins.
@@ -89,7 +91,7 @@ func (a *Auth) BeginOAuth(ctx context.Context, p BeginOAuthParams) (s OAuthStart
 	}
 	handle, browser := newSecret()
 	state, hash := newSecret()
-	if s.URL, err = site.authURL(ctx, proofOf(handle, state)); err != nil {
+	if s.URL, err = site.authURL(ctx, proofOf(handle, state), p.Again); err != nil {
 		return OAuthStart{}, err
 	}
 	var owner *string

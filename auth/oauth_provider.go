@@ -44,6 +44,8 @@ type OAuthProvider struct {
 	// claim tells whether an id_token vouches for its address.
 	vouches func(idClaims) bool
 	form    bool // the answer comes as a form that the other site's page sends
+	// again is the prompt by which the other site asks anew who is there. Empty: it knows none.
+	again   string
 	baseURL string
 }
 
@@ -64,7 +66,7 @@ const (
 
 // Google is the site of Google accounts. PKCE and nonce are used.
 func Google(clientID, clientSecret string) OAuthProvider {
-	return OAuthProvider{Name: "google", Label: "Google", kind: kindOpenID, clientID: clientID, secret: clientSecret, issuer: googleIssuer, pkce: true, vouches: emailVerified}
+	return OAuthProvider{Name: "google", Label: "Google", kind: kindOpenID, clientID: clientID, secret: clientSecret, issuer: googleIssuer, pkce: true, vouches: emailVerified, again: "select_account"}
 }
 
 // Microsoft is the site of Microsoft accounts; tenant is common, organizations, consumers or the id of one. PKCE and
@@ -72,7 +74,7 @@ func Google(clientID, clientSecret string) OAuthProvider {
 // others can be chosen freely by a tenant's administrator.
 func Microsoft(clientID, clientSecret, tenant string) OAuthProvider {
 	return OAuthProvider{Name: "microsoft", Label: "Microsoft", kind: kindOpenID, clientID: clientID, secret: clientSecret,
-		issuer: fmt.Sprintf(microsoftIssuer, tenant), pkce: true, vouches: func(c idClaims) bool { return bool(c.DomainOwnerVerified) }}
+		issuer: fmt.Sprintf(microsoftIssuer, tenant), pkce: true, vouches: func(c idClaims) bool { return bool(c.DomainOwnerVerified) }, again: "login"}
 }
 
 // Apple is Sign in with Apple; clientSecret is the signed token that Apple's documentation tells to make, which dies
@@ -84,7 +86,7 @@ func Apple(clientID, clientSecret string) OAuthProvider {
 // OpenID is any site that speaks OpenID Connect with discovery at issuer, such as a company's own. PKCE and nonce are
 // used. An address is believed when the token says email_verified.
 func OpenID(name, label, issuer, clientID, clientSecret string) OAuthProvider {
-	return OAuthProvider{Name: name, Label: label, kind: kindOpenID, clientID: clientID, secret: clientSecret, issuer: issuer, pkce: true, vouches: emailVerified}
+	return OAuthProvider{Name: name, Label: label, kind: kindOpenID, clientID: clientID, secret: clientSecret, issuer: issuer, pkce: true, vouches: emailVerified, again: "login"}
 }
 
 // GitHub is github.com. PKCE is used; there is no nonce, as it is no OpenID Connect. The primary address is believed when
@@ -244,8 +246,8 @@ type proof struct {
 	nonce    string // of OpenID Connect
 }
 
-// authURL is where to send the browser.
-func (p *remote) authURL(ctx context.Context, pr proof) (string, error) {
+// authURL is where to send the browser; again says that the other site is to ask who is there, whoever it knows.
+func (p *remote) authURL(ctx context.Context, pr proof, again bool) (string, error) {
 	provider, err := p.ready(ctx)
 	if err != nil {
 		return "", err
@@ -270,6 +272,9 @@ func (p *remote) authURL(ctx context.Context, pr proof) (string, error) {
 	}
 	if p.kind == kindOpenID {
 		q.Set("nonce", pr.nonce)
+	}
+	if again && p.again != "" {
+		q.Set("prompt", p.again)
 	}
 	u.RawQuery = strings.ReplaceAll(q.Encode(), "+", "%20") // Apple takes no plus for a space
 	return u.String(), nil

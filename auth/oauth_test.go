@@ -43,6 +43,11 @@ func TestOAuth_SignsUpWhoIsNewAndKnowsThemAgain(t *testing.T) {
 		assert.Equal(t, []auth.EventKind{auth.EventSignUp, auth.EventVerified, auth.EventLinked, auth.EventLogIn}, k.events(u.ID))
 		assert.NotEmpty(t, p.exchanges[0].Get("code_verifier"), "PKCE goes through goth's exchange")
 
+		asked, err := url.Parse(b.start("/auth/oauth/acme"))
+		require.NoError(t, err)
+		assert.Equal(t, "login", asked.Query().Get("prompt"), "who is signed in is asked anew there")
+		assert.NotContains(t, q.RawQuery, "prompt=")
+
 		// The address there may change: the subject names the person.
 		p.claims["email"], p.claims["email_verified"] = "lovelace@example.net", false
 		again := k.browser()
