@@ -79,7 +79,7 @@ type OAuthStart struct {
 	Handle string
 }
 
-// BeginOAuth begins a log-in at another site. [ErrNoProvider]; [ErrProvider] when the site does not answer; a
+// BeginOAuth begins a log-in at another site. [ErrNoProvider]; [ErrNotFound] for an unknown user; [ErrProvider] when the site does not answer; a
 // [*RetryError] when there were too many attempts.
 func (a *Auth) BeginOAuth(ctx context.Context, p BeginOAuthParams) (s OAuthStart, err error) {
 	site, ok := a.remotes[p.Provider]
@@ -106,6 +106,9 @@ func (a *Auth) BeginOAuth(ctx context.Context, p BeginOAuthParams) (s OAuthStart
 		_, err := a.db.ExecTx(ctx, tx, insert, hash, browser, p.Provider, owner, p.Next, p.Remember, database.At(a.now().Add(oauthLifetime)))
 		return err
 	})
+	if database.IsForeignKeyViolation(err) {
+		return OAuthStart{}, ErrNotFound
+	}
 	if err != nil {
 		return OAuthStart{}, fmt.Errorf("auth: keep a log-in at %s: %w", p.Provider, err)
 	}

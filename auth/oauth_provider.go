@@ -44,8 +44,8 @@ type OAuthProvider struct {
 	// claim tells whether an id_token vouches for its address.
 	vouches func(idClaims) bool
 	form    bool // the answer comes as a form that the other site's page sends
-	// again is the prompt by which the other site asks anew who is there. Empty: it knows none.
-	again   string
+	// prompt has the other site ask anew who is there. Empty: it knows none.
+	prompt  string
 	baseURL string
 }
 
@@ -66,7 +66,7 @@ const (
 
 // Google is the site of Google accounts. PKCE and nonce are used.
 func Google(clientID, clientSecret string) OAuthProvider {
-	return OAuthProvider{Name: "google", Label: "Google", kind: kindOpenID, clientID: clientID, secret: clientSecret, issuer: googleIssuer, pkce: true, vouches: emailVerified, again: "select_account"}
+	return OAuthProvider{Name: "google", Label: "Google", kind: kindOpenID, clientID: clientID, secret: clientSecret, issuer: googleIssuer, pkce: true, vouches: emailVerified, prompt: "select_account"}
 }
 
 // Microsoft is the site of Microsoft accounts; tenant is common, organizations, consumers or the id of one. PKCE and
@@ -74,7 +74,7 @@ func Google(clientID, clientSecret string) OAuthProvider {
 // others can be chosen freely by a tenant's administrator.
 func Microsoft(clientID, clientSecret, tenant string) OAuthProvider {
 	return OAuthProvider{Name: "microsoft", Label: "Microsoft", kind: kindOpenID, clientID: clientID, secret: clientSecret,
-		issuer: fmt.Sprintf(microsoftIssuer, tenant), pkce: true, vouches: func(c idClaims) bool { return bool(c.DomainOwnerVerified) }, again: "login"}
+		issuer: fmt.Sprintf(microsoftIssuer, tenant), pkce: true, vouches: func(c idClaims) bool { return bool(c.DomainOwnerVerified) }, prompt: "login"}
 }
 
 // Apple is Sign in with Apple; clientSecret is the signed token that Apple's documentation tells to make, which dies
@@ -86,7 +86,7 @@ func Apple(clientID, clientSecret string) OAuthProvider {
 // OpenID is any site that speaks OpenID Connect with discovery at issuer, such as a company's own. PKCE and nonce are
 // used. An address is believed when the token says email_verified.
 func OpenID(name, label, issuer, clientID, clientSecret string) OAuthProvider {
-	return OAuthProvider{Name: name, Label: label, kind: kindOpenID, clientID: clientID, secret: clientSecret, issuer: issuer, pkce: true, vouches: emailVerified, again: "login"}
+	return OAuthProvider{Name: name, Label: label, kind: kindOpenID, clientID: clientID, secret: clientSecret, issuer: issuer, pkce: true, vouches: emailVerified, prompt: "login"}
 }
 
 // GitHub is github.com. PKCE is used; there is no nonce, as it is no OpenID Connect. The primary address is believed when
@@ -146,6 +146,8 @@ var (
 const (
 	providerTimeout = 10 * time.Second
 	maxProviderBody = 1 << 20
+	// providerPause keeps people from queueing for a site that does not answer.
+	providerPause = 5 * time.Second
 )
 
 // remote is a provider at work. What it needs of the other site is fetched at first use, so that an application starts
@@ -159,6 +161,8 @@ type remote struct {
 	mu       sync.Mutex
 	provider goth.Provider
 	oidc     *oidc.Provider
+	// again is when a site that did not answer is asked next.
+	again time.Time
 }
 
 func newRemote(p OAuthProvider, callback string, client *http.Client, clock func() time.Time) *remote {
@@ -185,6 +189,9 @@ func (p *remote) ready(ctx context.Context) (goth.Provider, error) {
 	if p.provider != nil {
 		return p.provider, nil
 	}
+	if p.clock().Before(p.again) {
+		return nil, fmt.Errorf("%w (%s did not answer a moment ago)", ErrProvider, p.Name)
+	}
 	switch p.kind {
 	case kindGitHub:
 		made := github.New(p.clientID, p.secret, p.callback, "read:user", "user:email")
@@ -200,6 +207,7 @@ func (p *remote) ready(ctx context.Context) (goth.Provider, error) {
 		}
 		found, err := oidc.NewProvider(ctx, p.issuer)
 		if err != nil {
+			p.again = p.clock().Add(providerPause)
 			return nil, fmt.Errorf("%w (discovery at %s: %w)", ErrProvider, p.issuer, err)
 		}
 		p.oidc = found
@@ -273,8 +281,8 @@ func (p *remote) authURL(ctx context.Context, pr proof, again bool) (string, err
 	if p.kind == kindOpenID {
 		q.Set("nonce", pr.nonce)
 	}
-	if again && p.again != "" {
-		q.Set("prompt", p.again)
+	if again && p.prompt != "" {
+		q.Set("prompt", p.prompt)
 	}
 	u.RawQuery = strings.ReplaceAll(q.Encode(), "+", "%20") // Apple takes no plus for a space
 	return u.String(), nil

@@ -477,6 +477,8 @@ func TestOAuth_AnotherSiteThatIsDownIsAskedAgainLater(t *testing.T) {
 		assert.Equal(t, http.StatusServiceUnavailable, a.StatusCode)
 		assert.Contains(t, a.body, "did not answer")
 		p.down = false
+		assert.Equal(t, http.StatusServiceUnavailable, k.browser().post("/auth/oauth/acme").StatusCode, "nobody queues for it")
+		k.clock.Advance(5 * time.Second)
 		k.browser().through(p).leadsTo(t, "/account/")
 	})
 }
