@@ -137,6 +137,12 @@ type Config struct {
 	StaffSecondFactor bool
 	// Limits bound attempts. The zero value has the defaults of each.
 	Limits Limits
+	// KeyMode is what API keys begin with, and the only ones that let in: KeyLive, or KeyTest where nothing is at stake.
+	// Empty: KeyLive.
+	KeyMode KeyMode
+	// KeyScopes are what an API key can be allowed, each of lower-case letters, digits and the signs : . _ -. Nil: "api"
+	// alone.
+	KeyScopes []string
 	// HashConcurrency is how many passwords are hashed at once, of 19 MiB each. 0: one for each CPU, at least 2.
 	HashConcurrency int
 	// Clock tells the time. Nil: time.Now.
@@ -209,6 +215,10 @@ func setDefaults(cfg *Config) {
 	setDefault(&cfg.MaxFailures, DefaultMaxFailures)
 	setDefault(&cfg.LockFor, DefaultLockFor)
 	setDefault(&cfg.HashConcurrency, defaultHashConcurrency())
+	setDefault(&cfg.KeyMode, KeyLive)
+	if len(cfg.KeyScopes) == 0 {
+		cfg.KeyScopes = []string{DefaultKeyScope}
+	}
 	cfg.Limits.setDefaults()
 	cfg.BaseURL = strings.TrimSuffix(cfg.BaseURL, "/")
 	if cfg.Clock == nil {
@@ -278,6 +288,14 @@ func (a *Auth) check() (faults []error) {
 	for name, l := range cfg.Limits.all() {
 		if l.Max < 1 || l.Per < time.Second {
 			fault("Limits.%s must allow one attempt or more in a second or more", name)
+		}
+	}
+	if cfg.KeyMode != KeyLive && cfg.KeyMode != KeyTest {
+		fault("KeyMode must be %s or %s", KeyLive, KeyTest)
+	}
+	for _, scope := range cfg.KeyScopes {
+		if !isScope(scope) {
+			fault("KeyScopes must be of lower-case letters, digits and the signs : . _ -, at most %d of them", maxScope)
 		}
 	}
 	faults = append(faults, a.checkFactors()...)
