@@ -2,7 +2,6 @@ package auth_test
 
 import (
 	"bytes"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -30,7 +29,7 @@ func served(t *testing.T) (a *auth.Auth, address string) {
 	require.NoError(t, err)
 	address = "http://localhost:" + port
 	a, err = auth.New(auth.Config{DB: db.Writer(), ReadDB: db.Reader(), Mail: mailbox{db}, BaseURL: "http://127.0.0.1:" + port, Secret: bytes.Repeat([]byte("k"), 32),
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), OAuth: []auth.OAuthProvider{auth.OpenID("acme", "Acme ID", "http://127.0.0.1:1", clientID, clientSecret)}})
+		Logger: slog.New(slog.DiscardHandler), OAuth: []auth.OAuthProvider{auth.OpenID("acme", "Acme ID", "http://127.0.0.1:1", clientID, clientSecret)}})
 	require.NoError(t, err)
 	require.NoError(t, a.UseHashMemory(64))
 	server := httptest.NewUnstartedServer(http.NewServeMux())
