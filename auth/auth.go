@@ -145,6 +145,8 @@ type Config struct {
 	KeyScopes []string
 	// HashConcurrency is how many passwords are hashed at once, of 19 MiB each. 0: one for each CPU, at least 2.
 	HashConcurrency int
+	// Hooks are told what happens to accounts. The zero value: nobody is.
+	Hooks Hooks
 	// Clock tells the time. Nil: time.Now.
 	Clock func() time.Time
 	// Logger gets one line for each security event, with the user's id and nothing else about the person. Nil:

@@ -24,6 +24,8 @@ func (a *Auth) Handler() http.Handler {
 	mux.HandleFunc("GET "+at+"/password/reset", a.showReset)
 	mux.HandleFunc("POST "+at+"/password/reset", a.postReset)
 	a.confirmRoutes(mux)
+	a.magicRoutes(mux)
+	a.emailRoutes(mux)
 	a.oauthRoutes(mux)
 	a.secondRoutes(mux)
 	mux.HandleFunc(at+"/", a.cfg.Site.Missing(mux))
@@ -33,6 +35,7 @@ func (a *Auth) Handler() http.Handler {
 	mux.Handle("GET "+at+"/profile", a.signedIn(a.showProfile))
 	mux.Handle("POST "+at+"/profile", a.signedIn(a.postProfile))
 	mux.Handle("GET "+at+"/security", a.signedIn(a.showSecurity))
+	mux.Handle("POST "+at+"/security/email", a.recent(a.postEmail))
 	mux.Handle("POST "+at+"/security/password", a.signedIn(a.postPassword))
 	// Where a form with a fault was shown again, who opens the address anew finds the form.
 	mux.HandleFunc("GET "+at+"/security/password", func(w http.ResponseWriter, r *http.Request) {

@@ -132,7 +132,16 @@ func (a *Auth) completeLogIn(ctx context.Context, tx *sqlx.Tx, u userRow, rememb
 	if err := a.record(ctx, tx, u.ID, EventLogIn, "", c); err != nil {
 		return SignedIn{}, err
 	}
-	return a.startSession(ctx, tx, u, remember, c)
+	device, err := a.knowDevice(ctx, tx, u, c)
+	if err != nil {
+		return SignedIn{}, err
+	}
+	s, err := a.startSession(ctx, tx, u, remember, c)
+	s.Device = device
+	if err == nil && a.cfg.Hooks.OnLogIn != nil {
+		err = a.cfg.Hooks.OnLogIn(ctx, tx, s.User, s.Session)
+	}
+	return s, err
 }
 
 // unlock sets the count of failures of a locked row back.

@@ -338,6 +338,11 @@ func (a *Auth) signUpBy(ctx context.Context, tx *sqlx.Tx, out *OAuthOutcome, who
 	if err := a.record(ctx, tx, u.ID, EventSignUp, p.Provider, p.Client); err != nil {
 		return err
 	}
+	if made {
+		if err := a.signedUp(ctx, tx, u); err != nil {
+			return err
+		}
+	}
 	if err := a.verify(ctx, tx, &u, p.Client); err != nil {
 		return err
 	}

@@ -89,8 +89,16 @@ func (a *Auth) replacePassword(ctx context.Context, tx *sqlx.Tx, u userRow, hash
 	if err := a.cancelTokens(ctx, tx, u.ID, purposeReset); err != nil {
 		return err
 	}
+	if err := a.dropPendingChange(ctx, tx, u.ID); err != nil {
+		return err
+	}
 	if err := a.record(ctx, tx, u.ID, kind, "", c); err != nil {
 		return err
+	}
+	if a.cfg.Hooks.OnPasswordChange != nil {
+		if err := a.cfg.Hooks.OnPasswordChange(ctx, tx, u.user()); err != nil {
+			return err
+		}
 	}
 	return a.send(ctx, tx, u, kindPassword, "")
 }

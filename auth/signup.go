@@ -94,6 +94,11 @@ func (a *Auth) signUp(ctx context.Context, tx *sqlx.Tx, n newUser, c Client) err
 	if err := a.record(ctx, tx, u.ID, EventSignUp, "", c); err != nil {
 		return err
 	}
+	if made {
+		if err := a.signedUp(ctx, tx, u); err != nil {
+			return err
+		}
+	}
 	return a.sendVerification(ctx, tx, u)
 }
 
@@ -126,19 +131,21 @@ func (a *Auth) mailTo(ctx context.Context, address string, fn func(ctx context.C
 	if err != nil {
 		return err
 	}
-	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		if allowed, err := a.mailAllowed(ctx, tx, e); err != nil || !allowed {
-			return err
-		}
-		u, err := a.lockUserByEmail(ctx, tx, e)
-		switch {
-		case errors.Is(err, ErrNotFound) || err == nil && u.DisabledAt != nil:
-			return a.send(ctx, tx, userRow{Email: e.shown}, kindNoAccount, "")
-		case err != nil:
-			return err
-		}
-		return fn(ctx, tx, u)
-	})
+	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return a.mailToTx(ctx, tx, e, fn) })
+}
+
+func (a *Auth) mailToTx(ctx context.Context, tx *sqlx.Tx, e email, fn func(ctx context.Context, tx *sqlx.Tx, u userRow) error) error {
+	if allowed, err := a.mailAllowed(ctx, tx, e); err != nil || !allowed {
+		return err
+	}
+	u, err := a.lockUserByEmail(ctx, tx, e)
+	switch {
+	case errors.Is(err, ErrNotFound) || err == nil && u.DisabledAt != nil:
+		return a.send(ctx, tx, userRow{Email: e.shown}, kindNoAccount, "")
+	case err != nil:
+		return err
+	}
+	return fn(ctx, tx, u)
 }
 
 // VerifyParams are what a browser shows to confirm an address.

@@ -264,6 +264,9 @@ func (a *Auth) create(ctx context.Context, tx *sqlx.Tx, n newUser) (User, error)
 	if err := a.record(ctx, tx, row.ID, EventSignUp, "", Client{}); err != nil {
 		return User{}, err
 	}
+	if err := a.signedUp(ctx, tx, row); err != nil {
+		return User{}, err
+	}
 	if n.verified {
 		if err := a.verify(ctx, tx, &row, Client{}); err != nil {
 			return User{}, err
@@ -301,7 +304,12 @@ func (a *Auth) verify(ctx context.Context, tx *sqlx.Tx, u *userRow, c Client) er
 		return err
 	}
 	if a.admin != "" && u.EmailKey == a.admin {
-		return a.setRole(ctx, tx, u, RoleAdmin, c)
+		if err := a.setRole(ctx, tx, u, RoleAdmin, c); err != nil {
+			return err
+		}
+	}
+	if a.cfg.Hooks.OnVerify != nil {
+		return a.cfg.Hooks.OnVerify(ctx, tx, u.user())
 	}
 	return nil
 }
