@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
+
+	"github.com/quickscale/quickscale/auth"
 )
 
 // Defaults of the environment.
@@ -31,7 +34,12 @@ type Environment struct {
 //   - QUICKSCALE_BASE_URL: how people reach it; http:// and the address in development
 //   - QUICKSCALE_DATABASE_URL: sqlite:quickscale.db, or postgres://…
 //   - QUICKSCALE_SECRET_KEY, QUICKSCALE_SMTP_URL, QUICKSCALE_ADMIN_EMAIL
+//   - QUICKSCALE_OAUTH_<SITE>_CLIENT_ID and _CLIENT_SECRET, where SITE is GOOGLE, GITHUB, MICROSOFT, APPLE or OIDC: another
+//     site by which people can log in. QUICKSCALE_OAUTH_MICROSOFT_TENANT is common unless it says another one;
+//     QUICKSCALE_OAUTH_OIDC_ISSUER is the address of any site that speaks OpenID Connect, _LABEL what people call it
+//   - QUICKSCALE_STAFF_SECOND_FACTOR: true opens the back office only to who logs in with a second step
 //   - STRIPE_SECRET_KEY, STRIPE_WEBHOOK_SECRET: the latter may hold several, separated by commas
+//   - STRIPE_API_BASE: a double that runs by itself, in development
 //
 // Development, which has accounts and secrets that everybody knows, listens on a loopback address and is reached at
 // one only, unless QUICKSCALE_ENV says development in so many words. What is missing for production is told by [New].
@@ -49,6 +57,7 @@ func FromEnvironment(getenv func(string) string) (Environment, error) {
 			Mode:       Mode(get("QUICKSCALE_ENV", string(Development))),
 			SecretKey:  get("QUICKSCALE_SECRET_KEY", ""),
 			StripeKey:  get("STRIPE_SECRET_KEY", ""),
+			StripeURL:  get("STRIPE_API_BASE", ""),
 			SMTPURL:    get("QUICKSCALE_SMTP_URL", ""),
 			AdminEmail: get("QUICKSCALE_ADMIN_EMAIL", ""),
 		},
@@ -57,6 +66,13 @@ func FromEnvironment(getenv func(string) string) (Environment, error) {
 		if secret = strings.TrimSpace(secret); secret != "" {
 			e.Config.WebhookSecrets = append(e.Config.WebhookSecrets, secret)
 		}
+	}
+	var err error
+	if e.Config.OAuth, err = oauthFrom(get); err != nil {
+		return Environment{}, err
+	}
+	if e.Config.StaffSecondFactor, err = strconv.ParseBool(get("QUICKSCALE_STAFF_SECOND_FACTOR", "false")); err != nil {
+		return Environment{}, errors.New("quickscale: QUICKSCALE_STAFF_SECOND_FACTOR must be true or false")
 	}
 	host, port, err := net.SplitHostPort(e.Addr)
 	if err != nil {
@@ -76,6 +92,39 @@ func FromEnvironment(getenv func(string) string) (Environment, error) {
 	}
 	e.Config.BaseURL = get("QUICKSCALE_BASE_URL", fallback)
 	return e, nil
+}
+
+// oauthFrom reads the other sites by which people can log in.
+func oauthFrom(get func(name, fallback string) string) (sites []auth.OAuthProvider, err error) {
+	for _, site := range []struct {
+		name string
+		make func(id, secret string) auth.OAuthProvider
+	}{
+		{"GOOGLE", auth.Google},
+		{"GITHUB", auth.GitHub},
+		{"MICROSOFT", func(id, secret string) auth.OAuthProvider {
+			return auth.Microsoft(id, secret, get("QUICKSCALE_OAUTH_MICROSOFT_TENANT", "common"))
+		}},
+		{"APPLE", auth.Apple},
+		{"OIDC", func(id, secret string) auth.OAuthProvider {
+			return auth.OpenID("oidc", get("QUICKSCALE_OAUTH_OIDC_LABEL", "single sign-on"), get("QUICKSCALE_OAUTH_OIDC_ISSUER", ""), id, secret)
+		}},
+	} {
+		variable := "QUICKSCALE_OAUTH_" + site.name + "_CLIENT_"
+		id, secret := get(variable+"ID", ""), get(variable+"SECRET", "")
+		switch {
+		case id == "" && secret == "":
+		case id == "":
+			return nil, fmt.Errorf("quickscale: %sID is required with %sSECRET", variable, variable)
+		case secret == "":
+			return nil, fmt.Errorf("quickscale: %sSECRET is required with %sID", variable, variable)
+		case site.name == "OIDC" && get("QUICKSCALE_OAUTH_OIDC_ISSUER", "") == "":
+			return nil, errors.New("quickscale: QUICKSCALE_OAUTH_OIDC_ISSUER is required with QUICKSCALE_OAUTH_OIDC_CLIENT_ID")
+		default:
+			sites = append(sites, site.make(id, secret))
+		}
+	}
+	return sites, nil
 }
 
 // staysHere refuses a development that nobody asked for and that others can reach: by its own address, or by a proxy

@@ -92,6 +92,9 @@ type Config struct {
 	// StripeKey is Stripe's secret key (sk_test_…, sk_live_…, rk_…). Required in production; empty in development means
 	// the double at /dev/stripe/.
 	StripeKey string
+	// StripeURL is where Stripe's API is, such as that of a double that runs by itself (quickscale stripe double). Only in
+	// development, and with a test key. Empty: Stripe.
+	StripeURL string
 	// WebhookSecrets are the signing secrets (whsec_…) of Stripe's endpoint for /webhooks/stripe, several while one is
 	// rolled. Required with StripeKey.
 	WebhookSecrets []string
@@ -114,6 +117,11 @@ type Config struct {
 	SealKey ed25519.PrivateKey
 	// AdminEmail becomes an administrator once the address is verified. Empty: nobody does.
 	AdminEmail string
+	// OAuth are other sites by which people can log in, such as auth.Google(id, secret). Nil: none.
+	OAuth []auth.OAuthProvider
+	// StaffSecondFactor opens the back office only to who logs in with a second step; who has none sets one up at the
+	// next log-in.
+	StaffSecondFactor bool
 	// Templates replaces built-in templates by path: "web/layout.html", "auth/login.html". Nil: none.
 	Templates fs.FS
 	// Nav are links in the header before the built-in ones.

@@ -290,9 +290,7 @@ func (a *Auth) check() (faults []error) {
 		}
 	}
 	a.checkAccess(fault)
-	for _, err := range a.checkFactors() {
-		fault("%w", err)
-	}
+	faults = append(faults, a.checkFactors()...)
 	if cfg.AdminEmail != "" {
 		address, err := parseEmail(cfg.AdminEmail)
 		if err != nil {

@@ -25,8 +25,11 @@ const (
 	backupSalt     = 16
 )
 
-// ErrNoFactor: there is no second step that backup codes could stand in for.
-var ErrNoFactor error = problem.New(problem.CodeConflict, "Set up an authenticator app or a passkey first: backup codes stand in for it.")
+// Errors of backup codes.
+var (
+	// ErrNoFactor: there is no second step that backup codes could stand in for.
+	ErrNoFactor error = problem.New(problem.CodeConflict, "Set up an authenticator app or a passkey first: backup codes stand in for it.")
+)
 
 // codeSet is a set of codes, in clear and as it is stored.
 type codeSet struct {

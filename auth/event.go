@@ -41,7 +41,7 @@ const (
 
 // Label is the kind as people read it.
 func (k EventKind) Label() string {
-	if label, ok := factorLabels[k]; ok {
+	if label := factorLabel(k); label != "" {
 		return label
 	}
 	return map[EventKind]string{

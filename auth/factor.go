@@ -133,15 +133,15 @@ type changeMail struct {
 // checkFactors returns what is wrong with the configuration.
 func (a *Auth) checkFactors() (faults []error) {
 	if n := len(a.cfg.Secret); n > 0 && n < seal.MinKeyBytes {
-		faults = append(faults, fmt.Errorf("Secret must have %d bytes or more", seal.MinKeyBytes))
+		faults = append(faults, fmt.Errorf("auth: Config.Secret must have %d bytes or more", seal.MinKeyBytes))
 	}
 	names := map[string]bool{}
 	for _, p := range a.cfg.OAuth {
 		if err := p.check(); err != nil {
-			faults = append(faults, fmt.Errorf("OAuth: %w", err))
+			faults = append(faults, fmt.Errorf("auth: Config.OAuth: %w", err))
 		}
 		if names[p.Name] {
-			faults = append(faults, fmt.Errorf("OAuth has %s twice", p.Name))
+			faults = append(faults, fmt.Errorf("auth: Config.OAuth has %s twice", p.Name))
 		}
 		names[p.Name] = true
 	}

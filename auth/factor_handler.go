@@ -43,6 +43,8 @@ type identityView struct {
 
 // factorsView is what the page Security says about what is beside the password.
 type factorsView struct {
+	// Required tells that the back office stays closed until there is a second step.
+	Required bool `json:"second_step_required"`
 	// HasPassword tells that there is a password to change.
 	HasPassword bool `json:"has_password"`
 	// Apps and PasskeysOn tell what this site offers.
@@ -63,6 +65,7 @@ func (a *Auth) factorsView(r *http.Request, u User) (v factorsView, err error) {
 	if v.Factors, err = a.Factors(r.Context(), u.ID); err != nil {
 		return v, err
 	}
+	v.Required = a.mustEnrol(u) && !v.Factors.Second()
 	if v.Passkeys, err = a.Passkeys(r.Context(), u.ID); err != nil {
 		return v, err
 	}
@@ -148,7 +151,7 @@ func (a *Auth) postTOTP(w http.ResponseWriter, r *http.Request, u User) {
 		a.reject(w, r, "totp", page, err)
 		return
 	}
-	a.showCodes(w, r, codes, "Your authenticator app is set up: a log-in asks for its code from now on.", a.cfg.AccountPath+"/security")
+	a.showCodes(w, r, codes, "Your authenticator app is set up: a log-in asks for its code from now on. Other devices stay logged in unless you log them out.", a.cfg.AccountPath+"/security")
 }
 
 func (a *Auth) postRemoveTOTP(w http.ResponseWriter, r *http.Request, u User) {

@@ -67,6 +67,13 @@ func TestTOTPPages_SetUpLogInAndRemove(t *testing.T) {
 		assert.NotContains(t, b.get("/account/security").body, codes[0], "they are shown once")
 
 		k.clock.Advance(time.Minute)
+		early := k.browser()
+		early.logIn(email, password)
+		early.post("/auth/2fa", "code", codes[9]).leadsTo(t, "/account/")
+		assert.Contains(t, b.get("/account/security").body, "Log out all other devices")
+		b.post("/account/security/sessions/revoke-others")
+		assert.False(t, early.in(), "the page offers to end the sessions from before")
+
 		second := k.browser()
 		second.post("/auth/login", "email", email, "password", password, "next", "/account/profile", "remember", "true").leadsTo(t, "/auth/2fa?next=%2Faccount%2Fprofile")
 		assert.False(t, second.in())
@@ -157,4 +164,50 @@ func TestLogOut_EndsAlsoALogInThatWaits(t *testing.T) {
 		b.post("/auth/2fa", "code", p.code()).leadsTo(t, "/auth/login")
 		assert.False(t, b.in())
 	})
+}
+
+func TestFactors_WhatChangesThemAsksWhoIsThere(t *testing.T) {
+	runOAuth(t, func(t *testing.T, k *kit, _ *idp) {
+		u := k.user(email)
+		b := k.browser()
+		b.logIn(email, password)
+		k.clock.Advance(10 * time.Minute)
+		before := k.events(u.ID)
+		const id = "01900000-0000-7000-8000-000000000000"
+		at := "/account/security/"
+		for path, method := range map[string]string{
+			at + "totp/begin": "POST", at + "totp": "POST", at + "totp/remove": "POST", at + "backup-codes": "POST", at + "passkeys/new": "GET",
+			at + "passkeys/begin": "POST", at + "passkeys": "POST", at + "passkeys/" + id: "POST", at + "passkeys/" + id + "/remove": "POST",
+			at + "identities/acme": "POST", at + "identities/" + id + "/unlink": "POST", at + "password/add": "POST", "/auth/oauth/link": "POST",
+		} {
+			a := b.do(method, path, "", "")
+			require.Equal(t, http.StatusSeeOther, a.StatusCode, path)
+			assert.True(t, strings.HasPrefix(a.Header.Get("Location"), "/auth/confirm?next="), path)
+		}
+		assert.Equal(t, before, k.events(u.ID), "nothing was done")
+		b.post("/auth/confirm", "password", password)
+		b.post(at+"totp/begin").leadsTo(t, "/account/security/totp")
+	})
+}
+
+func TestLacksSecondFactor_TellsOfStaffInASessionFromBefore(t *testing.T) {
+	run(t, func(t *testing.T, k *kit) {
+		u := k.user(email)
+		b := k.browser()
+		b.logIn(email, password)
+		lacks := func() bool {
+			t.Helper()
+			u, err := k.FindUser(t.Context(), u.ID)
+			require.NoError(t, err)
+			lacks, err := k.LacksSecondFactor(t.Context(), u)
+			require.NoError(t, err)
+			return lacks
+		}
+		assert.False(t, lacks(), "users may go without")
+		require.NoError(t, k.SetRole(t.Context(), u.ID, auth.RoleAdmin))
+		assert.True(t, lacks())
+		assert.Contains(t, b.get("/account/security").body, "The back office opens to you once")
+		k.phone(u)
+		assert.False(t, lacks())
+	}, func(cfg *auth.Config) { cfg.StaffSecondFactor = true })
 }

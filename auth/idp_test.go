@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"html"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -106,7 +107,11 @@ func (p *idp) discover(w http.ResponseWriter, r *http.Request) {
 
 func answerJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v)
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	_, _ = w.Write(body)
 }
 
 func (p *idp) authorize(w http.ResponseWriter, r *http.Request) {
@@ -154,9 +159,7 @@ func (p *idp) token(w http.ResponseWriter, r *http.Request) {
 	if nonce := grant.Get("nonce"); nonce != "" {
 		claims["nonce"] = nonce
 	}
-	for name, value := range p.claims {
-		claims[name] = value
-	}
+	maps.Copy(claims, p.claims)
 	if p.lie != nil {
 		p.lie(claims)
 	}

@@ -60,7 +60,7 @@ type passkeyRow struct {
 	ClonedAt   *database.Time `db:"cloned_at"`
 }
 
-const passkeyColumns = `id, name, credential, created_at, last_used_at, cloned_at`
+const credentialColumns = `id, name, credential, created_at, last_used_at, cloned_at` //nolint:gosec // G101: names of columns
 
 func (r passkeyRow) record() (c webauthn.Credential, err error) {
 	if err := json.Unmarshal([]byte(r.Credential), &c); err != nil {
@@ -135,7 +135,7 @@ func newPasskeyUser(id, email, name string, rows []passkeyRow) (u passkeyUser, e
 	return u, nil
 }
 
-const selectPasskeys = `SELECT ` + passkeyColumns + ` FROM qs_auth_passkeys WHERE user_id = ? ORDER BY id` // at most maxPasskeys
+const selectPasskeys = `SELECT ` + credentialColumns + ` FROM qs_auth_passkeys WHERE user_id = ? ORDER BY id` // at most maxPasskeys
 
 // Passkeys are a user's, the oldest first. There are at most 20.
 func (a *Auth) Passkeys(ctx context.Context, userID string) ([]Passkey, error) {

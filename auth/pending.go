@@ -31,8 +31,11 @@ const (
 	MethodPasskey  Method = "passkey"
 )
 
-// ErrPending: the log-in that waited for a second step has taken too long or too many tries, or was finished.
-var ErrPending error = problem.New("login_expired", "Your log-in took too long or had too many wrong codes. Begin again.")
+// Errors of a log-in that waits.
+var (
+	// ErrPending: the log-in that waited for a second step has taken too long or too many tries, or was finished.
+	ErrPending error = problem.New("login_expired", "Your log-in took too long or had too many wrong codes. Begin again.")
+)
 
 // SecondStepError says that the first step is passed and that [Auth.FinishLogIn] is to follow.
 type SecondStepError struct {
@@ -102,6 +105,17 @@ func (a *Auth) passFirst(ctx context.Context, tx *sqlx.Tx, u userRow, f firstSte
 // mustEnrol tells that a user gets in with a second step only.
 func (a *Auth) mustEnrol(u User) bool {
 	return a.cfg.StaffSecondFactor && a.box != nil && u.IsStaff()
+}
+
+// LacksSecondFactor tells that a user, as they are now, would have to set a second step up at a log-in. A session from
+// before Config.StaffSecondFactor was set, or before the person became staff, goes on: whoever opens something to staff
+// only asks this first.
+func (a *Auth) LacksSecondFactor(ctx context.Context, u User) (bool, error) {
+	if !a.mustEnrol(u) {
+		return false, nil
+	}
+	f, err := a.Factors(ctx, u.ID)
+	return err == nil && !f.Second(), err
 }
 
 func (a *Auth) suspend(ctx context.Context, tx *sqlx.Tx, u userRow, f firstStep, enrol bool) (*SecondStepError, error) {

@@ -40,7 +40,8 @@ type ReserveParams struct {
 	Account string
 	// Amount is the most that the work may cost, above zero.
 	Amount Amount
-	// TTL is after how long the hold gives itself back. Required; choose it longer than the work may take.
+	// TTL is after how long the hold gives itself back, from the moment when it was asked for. Required; choose it longer
+	// than the work may take.
 	TTL time.Duration
 	// Over is what a settlement above Amount does. Empty: [OverDebt].
 	Over Over `json:",omitempty"`
@@ -320,6 +321,14 @@ func (o *settleOp) metadata() map[string]string {
 	m := map[string]string{"hold": o.p.Hold.String()}
 	maps.Copy(m, o.p.Metadata)
 	return m
+}
+
+// metadataText is metadata as it is kept.
+func (o *settleOp) metadataText(m map[string]string) (string, error) {
+	if len(m) == 1 {
+		return `{"hold":"` + m["hold"] + `"}`, nil // the common case, without reflection
+	}
+	return encodeMetadata(m)
 }
 
 func (o *settleOp) apply(ctx context.Context, w *work) error {
