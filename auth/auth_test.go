@@ -464,7 +464,7 @@ func TestMails_CommitWithTheirCause(t *testing.T) {
 		after, _, _ := strings.Cut(k.dump(), "\nlimits\n")
 		assert.Equal(t, before, after)
 		assert.True(t, b.in())
-		k.browser().logIn(email, password).leadsTo(t, "/account/")
+		b.copy().logIn(email, password).leadsTo(t, "/account/")
 	}, func(c *auth.Config) { c.Mail = failingMailbox{} })
 }
 
