@@ -45,7 +45,7 @@ func TestMainJob_LeavesNoSecretBehind(t *testing.T) {
 					secrets = append(secrets, c.Value)
 				}
 			}
-			require.Len(t, secrets, 8, "two sessions")
+			require.Len(t, secrets, 10, "two sessions and two browsers")
 			everything, outbox := dump(t, database)
 			require.Contains(t, outbox, token)
 			require.Contains(t, everything, prefix)
