@@ -130,7 +130,7 @@ type Config struct {
 	// TrustedProxies are the addresses of the host's own reverse proxies, from which X-Forwarded-For is believed. Nil: the
 	// address of a connection is that of the person.
 	TrustedProxies []netip.Prefix
-	// Breaches looks new passwords up among leaked ones, such as &auth.PwnedPasswords{}, which asks a service by the first
+	// Breaches looks new passwords up among leaked ones, such as auth.PwnedPasswords, which asks a service by the first
 	// five digits of a hash. Nil: only the list of common passwords is asked.
 	Breaches auth.BreachChecker
 	// StaffSecondFactor opens the back office only to who logs in with a second step; who has none sets one up at the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -99,4 +100,14 @@ func TestApp_TheBackOfficeStaysClosedWithoutASecondStep(t *testing.T) {
 	_, err = app.Auth.ConfirmTOTP(ctx, u.ID, code, auth.Client{})
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusOK, visit())
+}
+
+func TestFromEnvironment_TrustedProxies(t *testing.T) {
+	t.Parallel()
+	e, err := quickscale.FromEnvironment(environment(map[string]string{"QUICKSCALE_TRUSTED_PROXIES": "10.1.2.3/8, 192.0.2.7,2001:db8::/32"}))
+	require.NoError(t, err)
+	assert.Equal(t, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("2001:db8::/32")},
+		e.Config.TrustedProxies)
+	_, err = quickscale.FromEnvironment(environment(map[string]string{"QUICKSCALE_TRUSTED_PROXIES": "proxy.local"}))
+	require.ErrorContains(t, err, "QUICKSCALE_TRUSTED_PROXIES")
 }
