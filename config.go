@@ -58,6 +58,10 @@ func (c Config) complete() (Config, error) {
 			fault("Config.WebhookSecrets (STRIPE_WEBHOOK_SECRET) is required with a Stripe key; `stripe listen` or the endpoint's page shows it")
 		}
 	}
+	c.StripeURL = strings.TrimSuffix(c.StripeURL, "/")
+	if c.StripeURL != "" {
+		faults = append(faults, c.stripeURLFaults()...)
+	}
 	if len(faults) > 0 {
 		return Config{}, errors.Join(faults...)
 	}
@@ -84,6 +88,21 @@ func (c Config) productionFaults() []error {
 	}
 	if c.SMTPURL == "" && c.Mailer == nil {
 		faults = append(faults, errors.New("quickscale: Config.SMTPURL (QUICKSCALE_SMTP_URL) is required in production: the outbox is for development"))
+	}
+	return faults
+}
+
+// stripeURLFaults keep what is meant for Stripe from going elsewhere.
+func (c Config) stripeURLFaults() []error {
+	var faults []error
+	if u, err := url.Parse(c.StripeURL); err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		faults = append(faults, errors.New("quickscale: Config.StripeURL (STRIPE_API_BASE) must be an address such as http://127.0.0.1:12111"))
+	}
+	if c.Mode == Production {
+		faults = append(faults, errors.New("quickscale: Config.StripeURL (STRIPE_API_BASE) is for development; production uses Stripe"))
+	}
+	if c.StripeKey == "" || c.live() {
+		faults = append(faults, errors.New("quickscale: Config.StripeURL (STRIPE_API_BASE) goes with a test key in Config.StripeKey (STRIPE_SECRET_KEY)"))
 	}
 	return faults
 }

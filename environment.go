@@ -39,6 +39,7 @@ type Environment struct {
 //     QUICKSCALE_OAUTH_OIDC_ISSUER is the address of any site that speaks OpenID Connect, _LABEL what people call it
 //   - QUICKSCALE_STAFF_SECOND_FACTOR: true opens the back office only to who logs in with a second step
 //   - STRIPE_SECRET_KEY, STRIPE_WEBHOOK_SECRET: the latter may hold several, separated by commas
+//   - STRIPE_API_BASE: a double that runs by itself, in development
 //
 // Development, which has accounts and secrets that everybody knows, listens on a loopback address and is reached at
 // one only, unless QUICKSCALE_ENV says development in so many words. What is missing for production is told by [New].
@@ -56,6 +57,7 @@ func FromEnvironment(getenv func(string) string) (Environment, error) {
 			Mode:       Mode(get("QUICKSCALE_ENV", string(Development))),
 			SecretKey:  get("QUICKSCALE_SECRET_KEY", ""),
 			StripeKey:  get("STRIPE_SECRET_KEY", ""),
+			StripeURL:  get("STRIPE_API_BASE", ""),
 			SMTPURL:    get("QUICKSCALE_SMTP_URL", ""),
 			AdminEmail: get("QUICKSCALE_ADMIN_EMAIL", ""),
 		},

@@ -92,6 +92,9 @@ type Config struct {
 	// StripeKey is Stripe's secret key (sk_test_…, sk_live_…, rk_…). Required in production; empty in development means
 	// the double at /dev/stripe/.
 	StripeKey string
+	// StripeURL is where Stripe's API is, such as that of a double that runs by itself (quickscale stripe double). Only in
+	// development, and with a test key. Empty: Stripe.
+	StripeURL string
 	// WebhookSecrets are the signing secrets (whsec_…) of Stripe's endpoint for /webhooks/stripe, several while one is
 	// rolled. Required with StripeKey.
 	WebhookSecrets []string

@@ -108,6 +108,7 @@ func TestNew_ProductionTakesNoSimulation(t *testing.T) {
 	}{
 		{"no secret", "QUICKSCALE_SECRET_KEY", func(c *quickscale.Config) { c.SecretKey = "" }},
 		{"the secret of development", "QUICKSCALE_SECRET_KEY", func(c *quickscale.Config) { c.SecretKey = "development-only-and-known-to-all" }},
+		{"a double", "STRIPE_API_BASE", func(c *quickscale.Config) { c.StripeURL = "http://127.0.0.1:12111" }},
 		{"no Stripe", "STRIPE_SECRET_KEY", func(c *quickscale.Config) { c.StripeKey = "" }},
 		{"no webhook secret", "STRIPE_WEBHOOK_SECRET", func(c *quickscale.Config) { c.WebhookSecrets = nil }},
 		{"no mail", "QUICKSCALE_SMTP_URL", func(c *quickscale.Config) { c.SMTPURL = "" }},

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-go/v76/client"
 
@@ -44,6 +46,13 @@ func (a *App) wireSite() (err error) {
 	if a.cfg.StripeKey != "" {
 		cfg.FormActions = []string{billing.CheckoutOrigin, billing.PortalOrigin}
 	}
+	if a.cfg.StripeURL != "" {
+		u, err := url.Parse(a.cfg.StripeURL)
+		if err != nil {
+			return fmt.Errorf("quickscale: Config.StripeURL: %w", err)
+		}
+		cfg.FormActions = []string{u.Scheme + "://" + u.Host} // the double's pages
+	}
 	a.site, err = web.New(cfg)
 	return err
 }
@@ -60,9 +69,9 @@ func (a *App) wireStripe() error {
 		a.stripe = a.cfg.Stripe
 	case a.cfg.StripeKey != "":
 		backends := &stripe.Backends{
-			API:     backend(stripe.APIBackend),
-			Connect: backend(stripe.ConnectBackend),
-			Uploads: backend(stripe.UploadsBackend),
+			API:     backend(stripe.APIBackend, a.cfg.StripeURL),
+			Connect: backend(stripe.ConnectBackend, ""),
+			Uploads: backend(stripe.UploadsBackend, ""),
 		}
 		a.stripe = client.New(a.cfg.StripeKey, backends)
 	}
@@ -98,12 +107,16 @@ const (
 	stripeRetries = 2
 )
 
-func backend(kind stripe.SupportedBackend) stripe.Backend {
-	return stripe.GetBackendWithConfig(kind, &stripe.BackendConfig{
+func backend(kind stripe.SupportedBackend, base string) stripe.Backend {
+	cfg := &stripe.BackendConfig{
 		HTTPClient:        &http.Client{Timeout: stripeTimeout},
 		MaxNetworkRetries: stripe.Int64(stripeRetries),
 		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull}, // errors come back and are logged once, by us
-	})
+	}
+	if base != "" {
+		cfg.URL = &base
+	}
+	return stripe.GetBackendWithConfig(kind, cfg)
 }
 
 func (a *App) wireMail() error {
@@ -174,14 +187,28 @@ func (a *App) wireBilling() (err error) {
 			b, err := a.Credits.Balance(ctx, account)
 			return b.Frozen, err
 		},
-		Notify:   a.billingNotice,
+		Notify: a.billingNotice,
+		Jobs:   a.jobs.Client(), Address: a.addressOf,
 		LoginURL: authPath + "/login", CreditsURL: creditsPath + "/", Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	if err != nil {
 		return err
 	}
 	a.Billing.Register(a.Webhooks)
-	return nil
+	return a.Billing.AddWorkers(a.jobs.Workers())
+}
+
+// addressOf is the e-mail address of a ledger account, as the last committed change has it; a replica may be behind.
+func (a *App) addressOf(ctx context.Context, account string) (address string, err error) {
+	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		u, err := a.Auth.FindUserTx(ctx, tx, account)
+		if errors.Is(err, auth.ErrNotFound) {
+			return nil
+		}
+		address = u.Email
+		return err
+	})
+	return address, err
 }
 
 // paymentGrace is how long a plan entitles after a renewal was not paid, while Stripe tries again.

@@ -93,6 +93,11 @@ type Config struct {
 	// Notify is told what a person has to know, in the transaction in which it became true, and mostly queues a mail in
 	// it. An error undoes that transaction, which is then tried again. Nil: nobody is told.
 	Notify func(ctx context.Context, tx *sqlx.Tx, n Notice) error
+	// Jobs inserts the jobs of [Billing.FollowCustomerTx], which needs it. Nil: there are none.
+	Jobs Jobs
+	// Address tells an account's e-mail address as it is now, read where it is written; empty for an account that is gone.
+	// [Billing.FollowCustomerTx] needs it.
+	Address func(ctx context.Context, account string) (string, error)
 	// Site draws the pages. Nil: a plain one.
 	Site *web.Site
 	// Clock tells the time. Nil: time.Now.
@@ -106,6 +111,8 @@ type Billing struct {
 	cfg   Config
 	db    *database.DB
 	views *web.Views
+	// rehearsing runs transactions that are undone; see [ReconcileParams.DryRun]. Nil: they are real.
+	rehearsing func(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error
 }
 
 // New checks cfg.

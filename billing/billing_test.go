@@ -75,6 +75,7 @@ func newShop(t *testing.T, db *database.DB, change ...func(*billing.Config)) *sh
 	s.double = stripetest.New(t, func(c *stripetest.Config) { c.WebhookURL, c.WebhookSecret, c.Logger = hooks.URL, "whsec_1", quiet })
 	cfg := billing.Config{
 		DB: db.Writer(), ReadDB: db.Reader(), Stripe: s.client(), Ledger: s.ledger, BaseURL: "https://shop.example", LoginURL: "/auth/login", Clock: s.now, Logger: quiet,
+		Jobs: engine.Client(),
 		Customer: func(*http.Request) (billing.Customer, bool) {
 			if s.who == nil {
 				return billing.Customer{}, false
@@ -88,6 +89,7 @@ func newShop(t *testing.T, db *database.DB, change ...func(*billing.Config)) *sh
 	s.Billing, err = billing.New(cfg)
 	require.NoError(t, err)
 	s.Register(s.inbox)
+	require.NoError(t, s.AddWorkers(engine.Workers()))
 	require.NoError(t, engine.Start(t.Context()))
 	t.Cleanup(func() { assert.NoError(t, engine.Stop(context.Background())) })
 

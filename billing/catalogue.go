@@ -24,6 +24,7 @@ const (
 	trialDaysKey    = "trial_days"    // days of trial of a plan, at most 730
 	trialCreditsKey = "trial_credits" // credits of a trial, a decimal; none where it is missing
 	featuresKey     = "features"      // what a plan entitles to: names between commas
+	orderKey        = "order"         // the place on the pages at first sight, a whole number; staff may change it
 )
 
 // maxTrialDays is Stripe's limit (docs.stripe.com/api/checkout/sessions/create, trial_period_days).
@@ -236,6 +237,9 @@ func (b *Billing) ArrangeTx(ctx context.Context, tx *sqlx.Tx, p ArrangeParams) e
 var ErrNoProduct error = problem.New(problem.CodeNotFound, "There is no such product.")
 
 func (b *Billing) inTx(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error {
+	if b.rehearsing != nil {
+		return b.rehearsing(ctx, fn)
+	}
 	return b.db.InTx(ctx, fn)
 }
 
@@ -295,13 +299,21 @@ func (b *Billing) saveProduct(ctx context.Context, tx *sqlx.Tx, p *stripe.Produc
 			trialDays = days
 		}
 	}
-	const upsert = `INSERT INTO qs_billing_products (id, name, description, active, credits, trial_days, trial_credits, features, updated_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+	position := int64(0)
+	if text := p.Metadata[orderKey]; text != "" {
+		var err error
+		if position, err = strconv.ParseInt(text, 10, 64); err != nil {
+			b.wrongMetadata(ctx, p.ID, orderKey, text)
+		}
+	}
+	const upsert = `INSERT INTO qs_billing_products (id, name, description, active, credits, trial_days, trial_credits, features, position, updated_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (id) DO UPDATE SET name = excluded.name, description = excluded.description, active = excluded.active,
 			credits = excluded.credits, trial_days = excluded.trial_days, trial_credits = excluded.trial_credits, features = excluded.features,
 			updated_at = excluded.updated_at WHERE qs_billing_products.updated_at <= excluded.updated_at`
 	active := p.Active && !p.Deleted
-	_, err := b.db.ExecTx(ctx, tx, upsert, p.ID, p.Name, p.Description, active, worth, trialDays, trialCredits, packNames(p.Metadata[featuresKey]), database.At(asOf))
+	_, err := b.db.ExecTx(ctx, tx, upsert, p.ID, p.Name, p.Description, active, worth, trialDays, trialCredits, packNames(p.Metadata[featuresKey]),
+		position, database.At(asOf))
 	if err != nil {
 		return fmt.Errorf("billing: save product %s: %w", p.ID, err)
 	}

@@ -28,7 +28,10 @@ func (b *Billing) ensureCustomer(ctx context.Context, who Customer) (string, err
 		return "", err
 	}
 	if row.CustomerID != nil {
-		return *row.CustomerID, b.followEmail(ctx, who, row)
+		if who.Email == row.Email {
+			return *row.CustomerID, nil
+		}
+		return *row.CustomerID, b.FollowCustomer(ctx, who)
 	}
 	// The parameters come from the row, so that a second try sends the same under the same key.
 	params := &stripe.CustomerParams{Email: &row.Email, Metadata: map[string]string{accountKey: who.Account}}
@@ -67,43 +70,6 @@ func (b *Billing) customerIntent(ctx context.Context, who Customer) (row custome
 		return row, fmt.Errorf("billing: intent for the customer of account %s: %w", who.Account, err)
 	}
 	return row, nil
-}
-
-// followEmail tells Stripe an address that has changed. A customer that is gone is left to whoever needs it next.
-func (b *Billing) followEmail(ctx context.Context, who Customer, row customerRow) error {
-	if who.Email == "" || who.Email == row.Email {
-		return nil
-	}
-	params := &stripe.CustomerParams{Email: &who.Email}
-	params.Context = ctx
-	if _, err := b.cfg.Stripe.Customers.Update(*row.CustomerID, params); err != nil {
-		if e, ok := asStripe(err); ok && e.Code == stripe.ErrorCodeResourceMissing {
-			return nil
-		}
-		return stripeError("change a customer's address", err)
-	}
-	err := b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		_, err := b.db.ExecTx(ctx, tx, `UPDATE qs_billing_customers SET email = ? WHERE account_id = ?`, who.Email, who.Account)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("billing: save the address of account %s: %w", who.Account, err)
-	}
-	return nil
-}
-
-// FollowCustomer tells Stripe the e-mail address of an account that has changed it. It does nothing for who never
-// bought. The errors are [ErrStripe] and the database's; [Billing.Checkout] makes up for a call that failed.
-func (b *Billing) FollowCustomer(ctx context.Context, who Customer) error {
-	var row customerRow
-	err := b.db.Get(ctx, &row, selectCustomer, who.Account)
-	if database.IsNoRows(err) || err == nil && row.CustomerID == nil {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("billing: customer of account %s: %w", who.Account, err)
-	}
-	return b.followEmail(ctx, who, row)
 }
 
 // lockAccount makes everything that changes an account's billing happen one after the other. It comes before any other

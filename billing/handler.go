@@ -160,39 +160,6 @@ func (b *Billing) showCancel(w http.ResponseWriter, r *http.Request) {
 	b.views.Respond(w, r, http.StatusOK, "cancel", map[string]string{"path": b.cfg.Path})
 }
 
-// paymentsPage is the data of payments.html.
-type paymentsPage struct {
-	Path     string    `json:"-"`
-	Payments []Payment `json:"payments"`
-	// Type and Status are the filters, Types and Statuses what can be chosen.
-	Type     PaymentType     `json:"-"`
-	Status   PaymentStatus   `json:"-"`
-	Types    []PaymentType   `json:"-"`
-	Statuses []PaymentStatus `json:"-"`
-	// Next is the URL of the page with older payments, empty on the last one.
-	Next string `json:"next,omitempty"`
-}
-
-func (b *Billing) listPayments(w http.ResponseWriter, r *http.Request, who Customer) {
-	query := r.URL.Query()
-	before, err := uuid.Parse(query.Get("before"))
-	if err != nil {
-		before = uuid.Nil
-	}
-	filter := PaymentsParams{Account: who.Account, Type: PaymentType(query.Get("type")), Status: PaymentStatus(query.Get("status")), Before: before}
-	payments, more, err := b.Payments(r.Context(), filter)
-	if err != nil {
-		b.cfg.Site.Fail(w, r, err)
-		return
-	}
-	page := paymentsPage{Path: b.cfg.Path, Payments: payments, Type: filter.Type, Status: filter.Status, Types: paymentTypes, Statuses: paymentStatuses}
-	if more {
-		query.Set("before", payments[len(payments)-1].ID.String())
-		page.Next = b.cfg.Path + "/payments?" + query.Encode()
-	}
-	b.views.Respond(w, r, http.StatusOK, "payments", page)
-}
-
 func (b *Billing) showPayment(w http.ResponseWriter, r *http.Request, who Customer) {
 	id, err := uuid.Parse(r.PathValue("id"))
 	if err != nil {

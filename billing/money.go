@@ -36,14 +36,17 @@ func (m Money) decimals() int {
 }
 
 // String writes the amount with its currency's decimals and code, such as "12.50 USD".
-func (m Money) String() string {
+func (m Money) String() string { return m.Decimal() + " " + strings.ToUpper(m.Currency) }
+
+// Decimal writes the amount with its currency's decimals, such as "12.50".
+func (m Money) Decimal() string {
 	sign, abs := "", uint64(m.Amount) //nolint:gosec // wraps on purpose: the least int64 has no positive twin
 	if m.Amount < 0 {
 		sign, abs = "-", -abs
 	}
 	n, unit := m.decimals(), uint64(m.unit()) //nolint:gosec // 1, 100 or 1000
 	if n == 0 {
-		return fmt.Sprintf("%s%d %s", sign, abs, strings.ToUpper(m.Currency))
+		return fmt.Sprintf("%s%d", sign, abs)
 	}
-	return fmt.Sprintf("%s%d.%0*d %s", sign, abs/unit, n, abs%unit, strings.ToUpper(m.Currency))
+	return fmt.Sprintf("%s%d.%0*d", sign, abs/unit, n, abs%unit)
 }

@@ -232,6 +232,9 @@ type PaymentsParams struct {
 	// Type and Status, when set, choose those that have them.
 	Type   PaymentType
 	Status PaymentStatus
+	// From and Until, when set, choose those that were made at or after the one and before the other.
+	From  time.Time
+	Until time.Time
 	// Before is the last payment of the page before. Zero: begin with the newest.
 	Before uuid.UUID
 	// Limit is the size of the page, at most 500. 0: 50.
@@ -254,6 +257,12 @@ func (b *Billing) Payments(ctx context.Context, p PaymentsParams) (payments []Pa
 	}
 	if p.Status != "" {
 		query, args = query+` AND status = ?`, append(args, p.Status)
+	}
+	if !p.From.IsZero() {
+		query, args = query+` AND created_at >= ?`, append(args, database.At(p.From))
+	}
+	if !p.Until.IsZero() {
+		query, args = query+` AND created_at < ?`, append(args, database.At(p.Until))
 	}
 	if p.Before != uuid.Nil {
 		query, args = query+` AND id < ?`, append(args, p.Before)

@@ -51,6 +51,18 @@ type Failure struct {
 	Err  error  `json:"-"`
 }
 
+// ReconcileParams choose what [Billing.ReconcileWith] looks at.
+type ReconcileParams struct {
+	// Since is from when on changes are looked for. Zero, or longer ago than Stripe keeps events: as for
+	// [Billing.Reconcile]. A run since a later time than that leaves the next one to begin where it would have anyway.
+	Since time.Time
+	// All walks all objects that Stripe has, whatever has changed. It goes before Since.
+	All bool
+	// DryRun reports what a run would repair and repairs nothing; only the catalogue is brought up to date, as it is every
+	// hour. What depends on an object that is missing here, such as the refund of a payment, may be told as a failure.
+	DryRun bool
+}
+
 // Reconciliation is what a run did.
 type Reconciliation struct {
 	ID uuid.UUID `json:"id"`
@@ -59,6 +71,8 @@ type Reconciliation struct {
 	Checked  int       `json:"checked"`
 	Repaired []Repair  `json:"repaired"`
 	Failed   []Failure `json:"failed"`
+	// DryRun says that nothing was repaired: Repaired are what would be.
+	DryRun bool `json:"dry_run,omitempty"`
 }
 
 // Reconcile walks what has changed in Stripe since the last run that failed nowhere, as its events tell, delivered or not,
@@ -66,14 +80,32 @@ type Reconciliation struct {
 // a webhook's, so that nothing happens twice. The error is about the run as a whole; objects that failed are in the report,
 // and the next run begins where this one did. Several runs at once do no harm.
 func (b *Billing) Reconcile(ctx context.Context) (Reconciliation, error) {
+	return b.ReconcileWith(ctx, ReconcileParams{})
+}
+
+// ReconcileWith is [Billing.Reconcile] of what p chooses.
+func (b *Billing) ReconcileWith(ctx context.Context, p ReconcileParams) (Reconciliation, error) {
 	started := b.now()
-	r := Reconciliation{}
+	r := Reconciliation{Repaired: []Repair{}, Failed: []Failure{}, DryRun: p.DryRun}
 	var err error
 	if r.ID, err = uuid.NewV7(); err != nil {
 		return r, fmt.Errorf("billing: make an id: %w", err)
 	}
-	if r.Since, err = b.reconciledUntil(ctx, started); err != nil {
+	usual, err := b.reconciledUntil(ctx, started)
+	if err != nil {
 		return r, err
+	}
+	switch r.Since = usual; {
+	case p.All || !p.Since.IsZero() && started.Sub(p.Since) > eventsKept:
+		r.Since = time.Time{}
+	case !p.Since.IsZero():
+		r.Since = database.Canonical(p.Since)
+	}
+	if err := b.SyncCatalogue(ctx); err != nil {
+		return r, err
+	}
+	if p.DryRun {
+		return r, b.walk(ctx, &r, b.rehearse)
 	}
 	err = b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		_, err := b.db.ExecTx(ctx, tx, `INSERT INTO qs_billing_reconciliations (id, started_at) VALUES (?, ?)`, r.ID, database.At(started))
@@ -82,26 +114,33 @@ func (b *Billing) Reconcile(ctx context.Context) (Reconciliation, error) {
 	if err != nil {
 		return r, fmt.Errorf("billing: begin a reconciliation: %w", err)
 	}
-	if err := b.SyncCatalogue(ctx); err != nil {
+	if err := b.walk(ctx, &r, b.repair); err != nil {
 		return r, err
 	}
+	// Nothing is known to be right between the usual beginning and a later one.
+	whole := !usual.IsZero() && !r.Since.After(usual) || r.Since.IsZero()
+	return r, b.endReconciliation(ctx, r, whole)
+}
+
+// walk takes over each object that may have changed since r.Since, and notes what that changes.
+func (b *Billing) walk(ctx context.Context, r *Reconciliation, take func(ctx context.Context, kind, id string) (held string, err error)) error {
 	find := b.changedObjects
 	if r.Since.IsZero() {
 		find = b.allObjects
 	}
 	objects, err := find(ctx, r.Since)
 	if err != nil {
-		return r, err
+		return err
 	}
 	for _, kind := range reconciled {
 		for _, id := range objects[kind] {
 			if err := ctx.Err(); err != nil {
-				return r, err
+				return err
 			}
-			b.reconcile(ctx, &r, kind, id)
+			b.reconcile(ctx, r, kind, id, take)
 		}
 	}
-	return r, b.endReconciliation(ctx, r)
+	return nil
 }
 
 func (b *Billing) reconciledUntil(ctx context.Context, now time.Time) (time.Time, error) {
@@ -116,9 +155,9 @@ func (b *Billing) reconciledUntil(ctx context.Context, now time.Time) (time.Time
 	return last[0].Add(-reconcileOverlap), nil
 }
 
-func (b *Billing) endReconciliation(ctx context.Context, r Reconciliation) error {
+func (b *Billing) endReconciliation(ctx context.Context, r Reconciliation, whole bool) error {
 	var finished *database.Time
-	if len(r.Failed) == 0 {
+	if whole && len(r.Failed) == 0 {
 		at := database.At(b.now())
 		finished = &at
 	}
@@ -227,31 +266,61 @@ func (b *Billing) allObjects(ctx context.Context, _ time.Time) (map[string][]str
 	return found.ids, nil
 }
 
-// reconcile takes one object over, and notes what that has changed.
-func (b *Billing) reconcile(ctx context.Context, r *Reconciliation, kind, id string) {
+// reconcile takes one object over, and notes what that changes.
+func (b *Billing) reconcile(ctx context.Context, r *Reconciliation, kind, id string, take func(ctx context.Context, kind, id string) (held string, err error)) {
 	r.Checked++
-	fail := func(err error) {
+	before, err := b.held(ctx, kind, id)
+	var after string
+	if err == nil {
+		after, err = take(ctx, kind, id)
+	}
+	switch {
+	case err != nil:
 		b.cfg.Logger.ErrorContext(ctx, "not reconciled", slog.String("kind", kind), slog.String("id", id), slog.Any("error", err))
 		r.Failed = append(r.Failed, Failure{kind, id, err})
-	}
-	before, err := b.held(ctx, kind, id)
-	if err != nil {
-		fail(err)
-		return
-	}
-	if err := b.takeOver(ctx, kind, id); err != nil {
-		fail(err)
-		return
-	}
-	after, err := b.held(ctx, kind, id)
-	if err != nil {
-		fail(err)
-		return
-	}
-	if before != after {
-		b.cfg.Logger.WarnContext(ctx, "repaired", slog.String("kind", kind), slog.String("id", id), slog.String("before", before), slog.String("after", after))
+	case before != after:
+		b.cfg.Logger.WarnContext(ctx, "held differently from Stripe", slog.String("kind", kind), slog.String("id", id), slog.String("before", before),
+			slog.String("after", after), slog.Bool("repaired", !r.DryRun))
 		r.Repaired = append(r.Repaired, Repair{kind, id, before, after})
 	}
+}
+
+// repair takes an object over and returns what is held of it then.
+func (b *Billing) repair(ctx context.Context, kind, id string) (string, error) {
+	if err := b.takeOver(ctx, kind, id); err != nil {
+		return "", err
+	}
+	return b.held(ctx, kind, id)
+}
+
+// errRehearsed undoes what was rehearsed.
+var errRehearsed = errors.New("billing: rehearsed")
+
+// rehearse takes an object over by the same code as repair, in transactions that are all undone, tells nobody, and returns
+// what would be held of it.
+func (b *Billing) rehearse(ctx context.Context, kind, id string) (held string, err error) {
+	dry := *b
+	dry.cfg.Notify = nil
+	dry.cfg.Logger = slog.New(slog.DiscardHandler)
+	dry.rehearsing = func(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error {
+		err := b.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+			if err := fn(ctx, tx); err != nil {
+				return err
+			}
+			var rows []string
+			if err := b.db.SelectTx(ctx, tx, &rows, holding[kind], id); err != nil {
+				return fmt.Errorf("billing: what would be held of %s %s: %w", kind, id, err)
+			}
+			held = strings.Join(rows, "; ")
+			return errRehearsed
+		})
+		if errors.Is(err, errRehearsed) {
+			return nil
+		}
+		return err
+	}
+	err = dry.takeOver(ctx, kind, id)
+	return held, err
 }
 
 func (b *Billing) takeOver(ctx context.Context, kind, id string) error {

@@ -2,6 +2,7 @@ package credits
 
 import (
 	"database/sql/driver"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
@@ -179,4 +180,73 @@ func appendQuoted(buf []byte, s string) []byte {
 		buf = append(buf, s[i])
 	}
 	return append(buf, '"')
+}
+
+// arrays are array literals, one per column, that are filled row after row, cell after cell.
+type arrays struct {
+	parts []part
+	cells int
+}
+
+// part is a literal on its way. Some tells that it is not all empty texts and NULL.
+type part struct {
+	text []byte
+	some bool
+}
+
+func newArrays(columns []column) *arrays { return &arrays{parts: make([]part, len(columns))} }
+
+func (a *arrays) rows() int { return a.cells / len(a.parts) }
+
+// literals appends the literals to parameters. One without any value has no elements.
+func (a *arrays) literals(args []any) []any {
+	for _, p := range a.parts {
+		if !p.some {
+			args = append(args, "{}")
+			continue
+		}
+		p.text[0] = '{'
+		args = append(args, string(append(p.text, '}')))
+	}
+	return args
+}
+
+// cell begins the next element.
+func (a *arrays) cell(some bool) *part {
+	p := &a.parts[a.cells%len(a.parts)]
+	a.cells++
+	p.some = p.some || some
+	p.text = append(p.text, ',') // the first becomes the brace
+	return p
+}
+
+func (a *arrays) null() *arrays {
+	p := a.cell(false)
+	p.text = append(p.text, "NULL"...)
+	return a
+}
+
+func (a *arrays) int(v int64) *arrays {
+	p := a.cell(true)
+	p.text = strconv.AppendInt(p.text, v, 10)
+	return a
+}
+
+func (a *arrays) uuid(v uuid.UUID) *arrays {
+	p := a.cell(true)
+	p.text = hex.AppendEncode(p.text, v[:])
+	return a
+}
+
+func (a *arrays) words(v string) *arrays {
+	p := a.cell(v != "")
+	p.text = appendQuoted(p.text, v)
+	return a
+}
+
+func (a *arrays) wordsOrNull(v string) *arrays {
+	if v == "" {
+		return a.null()
+	}
+	return a.words(v)
 }

@@ -31,6 +31,7 @@ type lane struct {
 	mu      sync.Mutex
 	busy    bool
 	waiting []*call
+	holds   openHolds // of who made the lane busy
 }
 
 // call is an operation of a caller who waits.
@@ -39,12 +40,10 @@ type call struct {
 	ctx  context.Context //nolint:containedctx // it belongs to the call, and ends its waiting
 	err  error
 	done chan struct{}
-	// finished is of the group that has the call.
-	finished bool
 }
 
 func (c *call) finish(err error) {
-	c.err, c.finished = err, true
+	c.err = err
 	close(c.done)
 }
 
@@ -60,7 +59,7 @@ func (l *Ledger) group(ctx context.Context, by byte, o op) error {
 		lane.mu.Unlock()
 		// Its own context: alone, a caller may take the statement back as long as it can be.
 		defer lane.next()
-		return l.single(ctx, o)
+		return lane.single(ctx, o)
 	}
 	c := &call{op: o, ctx: ctx, done: make(chan struct{})}
 	lane.waiting = append(lane.waiting, c)
@@ -91,7 +90,7 @@ func (a *lane) next() {
 	a.waiting = a.waiting[n:]
 	go func() {
 		defer a.next()
-		a.l.together(calls)
+		a.together(calls)
 	}()
 }
 
@@ -104,7 +103,7 @@ func (a *lane) queued() bool {
 // together does operations in one transaction. One that fails by itself is refused by itself. When a statement fails,
 // each is tried alone, so that the fault falls on its own caller; only a commit that fails is everybody's, as its
 // outcome is not known.
-func (l *Ledger) together(calls []*call) {
+func (a *lane) together(calls []*call) {
 	live := calls[:0]
 	for _, c := range calls {
 		if err := c.ctx.Err(); err != nil {
@@ -120,24 +119,41 @@ func (l *Ledger) together(calls []*call) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(live[0].ctx), groupTimeout)
 	defer cancel()
 	if len(live) > 1 {
-		live = l.many(ctx, live)
+		live = a.many(ctx, live)
 	}
 	if len(live) > 1 {
-		l.rest(ctx, live)
+		a.rest(ctx, live)
 		return
 	}
 	for _, c := range live {
-		c.finish(l.single(ctx, c.op))
+		c.finish(a.single(ctx, c.op))
 	}
 }
 
+// many tries [lane.uses] on calls and returns those that have to go the long way.
+func (a *lane) many(ctx context.Context, calls []*call) (rest []*call) {
+	ops := make([]op, len(calls))
+	for i, c := range calls {
+		ops[i] = c.op
+	}
+	done, err := a.uses(ctx, ops)
+	for i, c := range calls {
+		if done[i] {
+			c.finish(err)
+		} else {
+			rest = append(rest, c)
+		}
+	}
+	return rest
+}
+
 // rest does operations in one transaction.
-func (l *Ledger) rest(ctx context.Context, calls []*call) {
+func (a *lane) rest(ctx context.Context, calls []*call) {
 	refusals := make([]error, len(calls))
 	committing := false
-	err := l.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+	err := a.l.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		committing = false
-		w := l.newWork(tx)
+		w := a.l.newWork(tx)
 		ops := make([]op, len(calls))
 		for i, c := range calls {
 			ops[i] = c.op
@@ -163,24 +179,21 @@ func (l *Ledger) rest(ctx context.Context, calls []*call) {
 		case committing:
 			c.finish(err)
 		default:
-			c.finish(l.single(ctx, c.op))
+			c.finish(a.single(ctx, c.op))
 		}
 	}
 }
 
 // single does an operation by itself, by the shortest way.
-func (l *Ledger) single(ctx context.Context, o op) error {
-	if d, ok := o.(*debitOp); ok {
-		if done, err := l.one(ctx, d); done || err != nil {
+func (a *lane) single(ctx context.Context, o op) error {
+	if d, ok := o.(*debitOp); ok && a.l.db.Dialect() == database.Postgres {
+		if done, err := a.l.one(ctx, d); done || err != nil {
 			return err
 		}
+	} else if done, err := a.uses(ctx, []op{o}); done[0] {
+		return err
 	}
-	if ofHold(o) {
-		if done, err := l.uses(ctx, []op{o}); err != nil || done[0] {
-			return err
-		}
-	}
-	return l.alone(ctx, o)
+	return a.l.alone(ctx, o)
 }
 
 func (l *Ledger) makeLanes() {

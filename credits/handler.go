@@ -36,7 +36,7 @@ type PagesConfig struct {
 	BuyURL string
 	// Site draws the pages. Nil: a plain one.
 	Site *web.Site
-	// Logger gets the exports that break off. Nil: slog.Default.
+	// Logger is the plain site's. Nil: slog.Default.
 	Logger *slog.Logger
 }
 
@@ -155,29 +155,5 @@ func historyParams(r *http.Request, account string) HistoryParams {
 
 // exportHistory sends the history page by page as it is read, so that its length costs no memory.
 func (p *Pages) exportHistory(w http.ResponseWriter, r *http.Request, account string) {
-	w.Header().Set("Content-Type", "text/csv; charset=utf-8")
-	w.Header().Set("Content-Disposition", `attachment; filename="credits.csv"`)
-	out := &sent{Writer: w}
-	err := p.cfg.Ledger.HistoryCSV(r.Context(), out, historyParams(r, account))
-	switch {
-	case err == nil:
-	case !out.begun:
-		w.Header().Del("Content-Disposition")
-		p.cfg.Site.Fail(w, r, err)
-	default:
-		p.cfg.Logger.ErrorContext(r.Context(), "credits: export of the history broke off", slog.Any("error", err))
-		panic(http.ErrAbortHandler) // so that the file is not taken for whole
-	}
-}
-
-// sent knows whether anything was written.
-type sent struct {
-	io.Writer
-	begun bool
-}
-
-// Write implements io.Writer.
-func (s *sent) Write(b []byte) (int, error) {
-	s.begun = true
-	return s.Writer.Write(b)
+	p.cfg.Site.Download(w, r, "credits.csv", func(w io.Writer) error { return p.cfg.Ledger.HistoryCSV(r.Context(), w, historyParams(r, account)) })
 }

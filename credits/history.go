@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/quickscale/quickscale/internal/database"
+	"github.com/quickscale/quickscale/internal/web"
 )
 
 // Limits of a page of history.
@@ -193,7 +194,7 @@ func (l *Ledger) HistoryCSV(ctx context.Context, w io.Writer, p HistoryParams) e
 		}
 		for _, e := range entries {
 			record := []string{strconv.FormatInt(e.Seq, 10), e.CreatedAt.Format(time.RFC3339Nano), string(e.Kind), e.Amount.String(), e.Debt.String(),
-				e.Balance.String(), e.Available.String(), string(e.Source), plain(e.Service), plain(e.Reason), plain(e.Reference), e.ID.String()}
+				e.Balance.String(), e.Available.String(), string(e.Source), web.CSVText(e.Service), web.CSVText(e.Reason), web.CSVText(e.Reference), e.ID.String()}
 			if err := out.Write(record); err != nil {
 				return fmt.Errorf("credits: write CSV: %w", err)
 			}
@@ -207,14 +208,6 @@ func (l *Ledger) HistoryCSV(ctx context.Context, w io.Writer, p HistoryParams) e
 		}
 		p.Before = entries[len(entries)-1].Seq
 	}
-}
-
-// plain keeps spreadsheets from taking a text for a formula (OWASP, "CSV Injection").
-func plain(s string) string {
-	if s != "" && strings.ContainsRune("=+-@\t\r\n", rune(s[0])) {
-		return "'" + s
-	}
-	return s
 }
 
 // Statement is a month of an account.

@@ -322,6 +322,14 @@ func (o *settleOp) metadata() map[string]string {
 	return m
 }
 
+// metadataText is metadata as it is kept.
+func (o *settleOp) metadataText(m map[string]string) (string, error) {
+	if len(m) == 1 {
+		return `{"hold":"` + m["hold"] + `"}`, nil // the common case, without reflection
+	}
+	return encodeMetadata(m)
+}
+
 func (o *settleOp) apply(ctx context.Context, w *work) error {
 	h := w.holds[o.p.Hold]
 	if h == nil {

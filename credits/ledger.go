@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/quickscale/quickscale/internal/database"
 )
@@ -57,6 +58,8 @@ type Config struct {
 	OnExpiring func(ctx context.Context, soon ExpiringSoon) error
 	// Logger gets what goes wrong without being anybody's error. Nil: slog.Default.
 	Logger *slog.Logger
+	// Metrics gets quickscale.credits.verified and quickscale.credits.discrepancies. Nil: OpenTelemetry's global provider.
+	Metrics metric.MeterProvider
 	// SigningKey signs the receipts of [Ledger.SealReceipt]. Nil: there are none.
 	SigningKey ed25519.PrivateKey
 }
@@ -65,7 +68,6 @@ type Config struct {
 type Ledger struct {
 	db         *database.DB
 	clock      func() time.Time
-	fast       bool
 	statements *statements
 	reads      *statements
 	lanes      []lane
@@ -75,6 +77,8 @@ type Ledger struct {
 	onLow      func(ctx context.Context, low LowBalance) error
 	onExpiring func(ctx context.Context, soon ExpiringSoon) error
 	signingKey ed25519.PrivateKey
+	logger     *slog.Logger
+	metrics    *metrics
 }
 
 // New makes a ledger on a database that [Ledger.Migrate] has prepared, or will before the first operation.
@@ -95,9 +99,12 @@ func New(cfg Config) (*Ledger, error) {
 	if logger == nil {
 		logger = slog.Default()
 	}
-	l := &Ledger{db: db, clock: cfg.Clock, fast: db.Dialect() == database.Postgres, statements: newStatements(db.Writer(), !cfg.Pooled, logger),
+	l := &Ledger{db: db, clock: cfg.Clock, statements: newStatements(db.Writer(), !cfg.Pooled, logger),
 		reads: newStatements(db.Reader(), !cfg.Pooled, logger), jobs: cfg.Jobs, lowAt: cfg.LowAt, warnBefore: cfg.WarnBefore,
-		onLow: cfg.OnLow, onExpiring: cfg.OnExpiring, signingKey: cfg.SigningKey}
+		onLow: cfg.OnLow, onExpiring: cfg.OnExpiring, signingKey: cfg.SigningKey, logger: logger}
+	if l.metrics, err = newMetrics(cfg.Metrics); err != nil {
+		return nil, err
+	}
 	if l.clock == nil {
 		l.clock = time.Now
 	}

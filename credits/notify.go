@@ -151,7 +151,7 @@ const (
 	sealEvery  = 10 * time.Minute
 )
 
-// AddWorkers adds the workers of the ledger's jobs: sweeps, seals, and the notifications that call [Config.OnLow] and
+// AddWorkers adds the workers of the ledger's jobs: sweeps, seals, verification, and the notifications that call [Config.OnLow] and
 // [Config.OnExpiring]. Call it before the River client starts.
 func (l *Ledger) AddWorkers(workers *river.Workers) error {
 	err := errors.Join(
@@ -176,6 +176,9 @@ func (l *Ledger) AddWorkers(workers *river.Workers) error {
 			_, err := l.Seal(ctx)
 			return err
 		})),
+		river.AddWorkerSafely(workers, river.WorkFunc(func(ctx context.Context, job *river.Job[verifyArgs]) error {
+			return l.verifySome(ctx, job.Args)
+		})),
 	)
 	if err != nil {
 		return fmt.Errorf("credits: %w", err)
@@ -184,7 +187,7 @@ func (l *Ledger) AddWorkers(workers *river.Workers) error {
 }
 
 // PeriodicJobs are the ledger's regular work, for the River client's PeriodicJobs().AddMany: each minute expiries and
-// warnings, every ten minutes a seal, and each at the start. River runs each once, however many processes there are.
+// warnings, every ten minutes a seal, and each at the start; once a day everything is verified. River runs each once, however many processes there are.
 func (l *Ledger) PeriodicJobs() []*river.PeriodicJob {
 	return []*river.PeriodicJob{
 		river.NewPeriodicJob(river.PeriodicInterval(sweepEvery), func() (river.JobArgs, *river.InsertOpts) {
@@ -193,5 +196,6 @@ func (l *Ledger) PeriodicJobs() []*river.PeriodicJob {
 		river.NewPeriodicJob(river.PeriodicInterval(sealEvery), func() (river.JobArgs, *river.InsertOpts) {
 			return sealArgs{}, &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByPeriod: sealEvery}}
 		}, &river.PeriodicJobOpts{RunOnStart: true}),
+		verifyJob(),
 	}
 }

@@ -221,7 +221,7 @@ type SealsReport struct {
 
 // VerifySeals recomputes up to limit seals after the one with number after from their entries. It reports seals whose
 // root does not fit: an entry of theirs was changed, removed or inserted, or the seal itself was; and breaks of the
-// chain. Who can rewrite entries can rewrite all later roots too: compare with a receipt that was kept elsewhere
+// chain, counted and logged as those of [Ledger.Verify] are. Who can rewrite entries can rewrite all later roots too: compare with a receipt that was kept elsewhere
 // ([Ledger.CheckReceipt]).
 func (l *Ledger) VerifySeals(ctx context.Context, after int64, limit int) (SealsReport, error) {
 	tx, err := l.snapshot(ctx)
@@ -268,6 +268,7 @@ func (l *Ledger) VerifySeals(ctx context.Context, after int64, limit int) (Seals
 		report.Seals++
 		previous = s
 	}
+	l.metrics.verify(ctx, l.logger, "seal", report.Seals, report.Discrepancies)
 	return report, nil
 }
 

@@ -104,6 +104,14 @@ func (s *statements) row(ctx context.Context, text string, args ...any) *sqlx.Ro
 	return s.db.QueryRowxContext(ctx, text, args...)
 }
 
+// query begins to read rows outside of a transaction.
+func (s *statements) query(ctx context.Context, text string, args ...any) (*sqlx.Rows, error) {
+	if stmt := s.outside(ctx, text); stmt != nil { //nolint:sqlclosecheck // it is kept
+		return stmt.QueryxContext(ctx, args...)
+	}
+	return s.db.QueryxContext(ctx, text, args...)
+}
+
 // rows reads the rows of a statement outside of a transaction.
 func (s *statements) rows(ctx context.Context, dest any, text string, args ...any) error {
 	if stmt := s.outside(ctx, text); stmt != nil { //nolint:sqlclosecheck // it is kept

@@ -104,7 +104,7 @@ var rules = []struct{ rule, query string }{
 //
 //	for next := ""; ; next = report.Next { report, err = ledger.Verify(ctx, credits.VerifyParams{After: next}) … }
 //
-// That the entries themselves were not tampered with is for [Ledger.VerifySeals] to say.
+// What it finds is counted and logged too: see [Config.Metrics]. That the entries themselves were not tampered with is for [Ledger.VerifySeals] to say.
 func (l *Ledger) Verify(ctx context.Context, p VerifyParams) (VerifyReport, error) {
 	if p.Accounts <= 0 {
 		p.Accounts = DefaultVerifyAccounts
@@ -137,6 +137,7 @@ func (l *Ledger) Verify(ctx context.Context, p VerifyParams) (VerifyReport, erro
 			report.Discrepancies = append(report.Discrepancies, d)
 		}
 	}
+	l.metrics.verify(ctx, l.logger, "account", report.Accounts, report.Discrepancies)
 	return report, nil
 }
 

@@ -1,8 +1,14 @@
 package credits_test
 
 import (
+	"context"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"log/slog"
+
 	"crypto/ed25519"
 	"fmt"
+	"github.com/quickscale/quickscale/internal/jobs"
 	"strings"
 	"testing"
 	"time"
@@ -96,6 +102,57 @@ func TestVerify_ReportsEachDiscrepancy(t *testing.T) {
 			})
 		})
 	}
+}
+
+// counted reads the counters of the ledger, by the value of their one attribute.
+func counted(t *testing.T, reader *sdkmetric.ManualReader) map[string]int64 {
+	t.Helper()
+	var all metricdata.ResourceMetrics
+	require.NoError(t, reader.Collect(t.Context(), &all))
+	counts := map[string]int64{}
+	for _, scope := range all.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			for _, point := range m.Data.(metricdata.Sum[int64]).DataPoints {
+				for _, a := range point.Attributes.ToSlice() {
+					counts[m.Name+" "+a.Value.AsString()] = point.Value
+				}
+			}
+		}
+	}
+	return counts
+}
+
+func TestVerify_TheDailyJobCountsWhatItFinds(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, withJobs, func(t *testing.T, db *database.DB) {
+		e, err := jobs.New(jobs.Config{DB: db, PollInterval: 20 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+		require.NoError(t, err)
+		reader := sdkmetric.NewManualReader()
+		c := newClock()
+		slow := func() time.Time { // each look at the clock is a minute later, so that a job gives up after a batch
+			c.Advance(time.Minute)
+			return c.Now()
+		}
+		l, err := credits.New(credits.Config{DB: db.Writer(), ReadDB: db.Reader(), Jobs: e.Client(), Clock: slow, Logger: slog.New(slog.DiscardHandler),
+			Metrics: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))})
+		require.NoError(t, err)
+		for n := range credits.DefaultVerifyAccounts + 5 { // more than a batch
+			grantTo(t, l, fmt.Sprintf("a-%d", n), 5)
+		}
+		tamper(t, db, `UPDATE qs_credit_entries SET balance = balance + 1 WHERE account_id = 'a-7'`)
+		require.NoError(t, l.AddWorkers(e.Workers()))
+		e.Client().PeriodicJobs().AddMany(l.PeriodicJobs())
+		require.NoError(t, e.Start(t.Context()))
+		const accounts, rule = "quickscale.credits.verified account", "quickscale.credits.discrepancies each balance follows from the one before"
+		require.Eventually(t, func() bool { return counted(t, reader)[accounts] >= credits.DefaultVerifyAccounts+5 }, 20*time.Second, 20*time.Millisecond)
+		require.NoError(t, e.Stop(context.Background()))
+		counts := counted(t, reader)
+		assert.Equal(t, int64(credits.DefaultVerifyAccounts+5), counts[accounts], "once a day")
+		assert.Equal(t, int64(1), counts[rule])
+		var n int
+		require.NoError(t, db.Get(t.Context(), &n, `SELECT COUNT(*) FROM river_job WHERE kind = 'credits_verify'`))
+		assert.GreaterOrEqual(t, n, 2, "a job leaves the rest to the next")
+	})
 }
 
 func TestSeal_TellsOfEveryTampering(t *testing.T) {

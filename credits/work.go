@@ -100,6 +100,16 @@ func (w *work) selectText(ctx context.Context, dest any, query string, args ...a
 	return w.broke(w.tx.SelectContext(ctx, dest, text, args...))
 }
 
+// row reads one row by a statement that is the same for every driver. A context that can end would cost a goroutine for
+// each of many short statements of SQLite.
+func (w *work) row(ctx context.Context, text string, args ...any) *sqlx.Row {
+	ctx = context.WithoutCancel(ctx)
+	if stmt := w.l.statements.of(w.tx, text); stmt != nil { //nolint:sqlclosecheck // the transaction's, which ends with it
+		return stmt.QueryRowxContext(ctx, args...)
+	}
+	return w.tx.QueryRowxContext(ctx, text, args...)
+}
+
 func (w *work) exec(ctx context.Context, query string, args ...any) error {
 	text := w.db().Rebind(query)
 	if stmt := w.l.statements.of(w.tx, text); stmt != nil {

@@ -15,14 +15,11 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/stripe/stripe-go/v76"
-	"github.com/stripe/stripe-go/v76/client"
 
 	"github.com/quickscale/quickscale/internal/database"
 	"github.com/quickscale/quickscale/internal/jobs"
 	"github.com/quickscale/quickscale/webhook"
 )
-
-const envStripeKey = "STRIPE_SECRET_KEY"
 
 func newWebhook() *cobra.Command {
 	cmd := group("webhook", "Stripe's events: look at them, try them again, measure them")
@@ -42,12 +39,11 @@ func withInbox(cmd *cobra.Command, fn func(ctx context.Context, p *webhook.Proce
 		if err != nil {
 			return err
 		}
-		key := os.Getenv(envStripeKey)
 		p, err := webhook.New(webhook.Config{
 			DB: db.Writer(), ReadDB: db.Reader(), Jobs: engine.Client(), Logger: logger,
 			// This process receives nothing; a secret that nobody knows keeps it so.
 			Secrets:  []string{"whsec_" + rand.Text()},
-			Livemode: strings.HasPrefix(key, "sk_live_") || strings.HasPrefix(key, "rk_live_"),
+			Livemode: isLive(os.Getenv(envStripeKey)),
 		})
 		if err != nil {
 			return err
@@ -323,16 +319,14 @@ func webhookReplay() *cobra.Command {
 }
 
 func replaySpan(cmd *cobra.Command, p webhook.ActParams, span webhook.SpanParams, stripeURL string) error {
-	key := os.Getenv(envStripeKey)
-	if key == "" {
-		return usageError{errors.New(envStripeKey + " is not set; it is needed to list Stripe's events")}
+	api, err := stripeClient(stripeURL)
+	if err != nil {
+		return err
 	}
 	span.From, span.To, span.By, span.Reason, span.DryRun = p.ReceivedFrom, p.ReceivedTo, p.By, p.Reason, p.DryRun
 	if p.Type != "" {
 		span.Types = []string{p.Type}
 	}
-	backend := stripe.GetBackendWithConfig(stripe.APIBackend, &stripe.BackendConfig{URL: &stripeURL, LeveledLogger: &stripe.LeveledLogger{Level: stripe.LevelNull}})
-	api := client.New(key, &stripe.Backends{API: backend, Connect: backend, Uploads: backend})
 	return withInbox(cmd, func(ctx context.Context, p *webhook.Processor, out output) error {
 		result, err := p.ReplaySpan(ctx, api.Events, span)
 		if err != nil {

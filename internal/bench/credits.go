@@ -58,8 +58,15 @@ func benchCredits(ctx context.Context, o options, r *report) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context, options, *report) error{b.many, b.hot, b.lone, b.long, b.waiting, benchSQLite} {
-		if err := step(ctx, o, r); err != nil {
+	steps := []step{{"many", b.many}, {"hot", b.hot}, {"lone", b.lone}, {"long", b.long}, {"waiting", b.waiting}, {"sqlite", benchSQLite}}
+	if err := o.check(steps); err != nil {
+		return err
+	}
+	for _, s := range steps {
+		if !o.wants(s.name) {
+			continue
+		}
+		if err := s.measure(ctx, o, r); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,7 @@
 // Command bench measures what the library promises about speed, as ratios to baselines of the same run: machines
 // differ, and what runs beside the benchmark slows both sides.
 //
-//	go run ./internal/bench credits [-quick]
+//	go run ./internal/bench credits [-quick] [-only many,hot]
 //
 // It prints a table, and for each target a line such as "RATIO credits.A 3.41". PostgreSQL is found as the tests find
 // theirs; it must sync its commits, and one is started where it does not. See docs/performance-credits.md.
@@ -23,6 +23,32 @@ import (
 type options struct {
 	// quick takes short measurements: under 50 seconds for a subject.
 	quick bool
+	// only are the steps to measure; empty: all.
+	only string
+}
+
+// wants tells whether a step is to be measured.
+func (o options) wants(step string) bool {
+	return o.only == "" || slices.Contains(strings.Split(o.only, ","), step)
+}
+
+// check refuses steps that there are not.
+func (o options) check(steps []step) error {
+	if o.only == "" {
+		return nil
+	}
+	for name := range strings.SplitSeq(o.only, ",") {
+		if !slices.ContainsFunc(steps, func(s step) bool { return s.name == name }) {
+			return fmt.Errorf("-only: there is no step %q", name)
+		}
+	}
+	return nil
+}
+
+// step is a part of a subject that can be measured by itself.
+type step struct {
+	name    string
+	measure func(ctx context.Context, o options, r *report) error
 }
 
 // pick returns one of two values.
@@ -60,6 +86,7 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	var o options
 	flags.BoolVar(&o.quick, "quick", false, "short measurements")
+	flags.StringVar(&o.only, "only", "", "of credits, measure these steps alone: many, hot, lone, long, waiting, sqlite (separated by commas)")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}

@@ -9,11 +9,16 @@ import (
 )
 
 // WantsJSON tells that the request prefers JSON to HTML: its Accept header names application/json and not text/html.
-func WantsJSON(r *http.Request) bool {
+func WantsJSON(r *http.Request) bool { return wants(r, "application/json") }
+
+// WantsCSV tells that the request prefers CSV to HTML: its Accept header names text/csv and not text/html.
+func WantsCSV(r *http.Request) bool { return wants(r, "text/csv") }
+
+func wants(r *http.Request, wanted string) bool {
 	wants := false
 	for part := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
 		switch kind, _, _ := mime.ParseMediaType(part); kind {
-		case "application/json":
+		case wanted:
 			wants = true
 		case "text/html":
 			return false
