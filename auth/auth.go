@@ -133,6 +133,9 @@ type Config struct {
 	OAuth []OAuthProvider
 	// OAuthClient calls them. Nil: one with a time limit of 10 seconds.
 	OAuthClient *http.Client
+	// WithoutOrganisations gives every person their own account and nothing else. Whoever is in an organisation already
+	// does not act for it while it is set.
+	WithoutOrganisations bool
 	// StaffSecondFactor has staff log in with a second step only: who has none sets one up at the next log-in.
 	StaffSecondFactor bool
 	// Limits bound attempts. The zero value has the defaults of each.

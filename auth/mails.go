@@ -17,6 +17,13 @@ const (
 	kindPassword  = "auth.password"  // the password was replaced
 )
 
+// The mails about organisations and accounts.
+const (
+	kindInvitation = "auth.invitation" // the link that makes a member
+	kindDeletion   = "auth.deletion"   // an account is to be erased, and how to keep it
+	kindErased     = "auth.erased"     // it was
+)
+
 // Mail is what the texts of mails are executed with. All links begin with Config.BaseURL.
 type Mail struct {
 	// Name is what the person is called: empty before the address is confirmed, as anyone could have written it.
@@ -40,6 +47,25 @@ func (a *Auth) send(ctx context.Context, tx *sqlx.Tx, u userRow, kind, token str
 		data.Link = a.url("/password/reset?token=" + url.QueryEscape(token))
 	}
 	m, err := a.mails.Compose(kind, u.Email, data.Name, data)
+	if err != nil {
+		return fmt.Errorf("auth: compose %s: %w", kind, err)
+	}
+	if err := a.cfg.Mail.EnqueueTx(ctx, tx, m); err != nil {
+		return fmt.Errorf("auth: enqueue %s: %w", kind, err)
+	}
+	return nil
+}
+
+// InvitationMail is what the text of auth.invitation is executed with.
+type InvitationMail struct {
+	// Organisation is its name, and Role what the person is to be there.
+	Organisation, Role string
+	Link               string
+}
+
+// sendTo has a mail of a kind sent to an address once tx is committed.
+func (a *Auth) sendTo(ctx context.Context, tx *sqlx.Tx, kind, address, name string, data any) error {
+	m, err := a.mails.Compose(kind, address, name, data)
 	if err != nil {
 		return fmt.Errorf("auth: compose %s: %w", kind, err)
 	}
