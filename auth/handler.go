@@ -41,6 +41,7 @@ func (a *Auth) Handler() http.Handler {
 	mux.Handle("POST "+at+"/security/sessions/revoke-others", a.signedIn(a.postRevokeOthers))
 	mux.Handle("POST "+at+"/security/sessions/{id}/revoke", a.signedIn(a.postRevokeSession))
 	a.factorRoutes(mux)
+	a.organisationRoutes(mux)
 	mux.Handle("GET "+at+"/api-keys", a.signedIn(a.showKeys))
 	mux.Handle("POST "+at+"/api-keys", a.signedIn(a.postKey))
 	mux.Handle("POST "+at+"/api-keys/{id}/revoke", a.signedIn(a.postRevokeKey))
