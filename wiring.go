@@ -307,14 +307,13 @@ func accountOf(r *http.Request) (string, bool) {
 
 // apiCaller tells who calls the API: an API key, or else the session of the browser.
 func (a *App) apiCaller(r *http.Request) (services.Caller, error) {
-	token, ok := auth.BearerToken(r)
-	if !ok {
+	if _, ok := auth.BearerToken(r); !ok {
 		if id, signedIn := accountOf(r); signedIn {
 			return services.Caller{Account: id}, nil
 		}
 		return services.Caller{}, services.ErrUnauthenticated
 	}
-	u, _, err := a.Auth.AuthenticateKey(r.Context(), token)
+	u, _, err := a.Auth.AuthenticateRequest(r)
 	if err != nil {
 		return services.Caller{}, err
 	}

@@ -140,6 +140,12 @@ type Config struct {
 	StaffSecondFactor bool
 	// Limits bound attempts. The zero value has the defaults of each.
 	Limits Limits
+	// KeyMode is what API keys begin with, and the only ones that let in: KeyLive, or KeyTest where nothing is at stake.
+	// Empty: KeyLive.
+	KeyMode KeyMode
+	// KeyScopes are what an API key can be allowed, each of lower-case letters, digits and the signs : . _ -. Nil: "api"
+	// alone.
+	KeyScopes []string
 	// HashConcurrency is how many passwords are hashed at once, of 19 MiB each. 0: one for each CPU, at least 2.
 	HashConcurrency int
 	// Clock tells the time. Nil: time.Now.
@@ -176,7 +182,7 @@ func New(cfg Config) (*Auth, error) {
 		return nil, err
 	}
 	if a.cfg.Site == nil {
-		if a.cfg.Site, err = web.Alone(cfg.Path, web.Config{Logger: cfg.Logger, Secure: strings.HasPrefix(cfg.BaseURL, "https:")}); err != nil {
+		if a.cfg.Site, err = web.Alone(cfg.Path, web.Config{Logger: cfg.Logger, Secure: strings.HasPrefix(cfg.BaseURL, "https:"), Chrome: a.ownChrome}); err != nil {
 			return nil, err
 		}
 	}
@@ -212,6 +218,10 @@ func setDefaults(cfg *Config) {
 	setDefault(&cfg.MaxFailures, DefaultMaxFailures)
 	setDefault(&cfg.LockFor, DefaultLockFor)
 	setDefault(&cfg.HashConcurrency, defaultHashConcurrency())
+	setDefault(&cfg.KeyMode, KeyLive)
+	if len(cfg.KeyScopes) == 0 {
+		cfg.KeyScopes = []string{DefaultKeyScope}
+	}
 	cfg.Limits.setDefaults()
 	cfg.BaseURL = strings.TrimSuffix(cfg.BaseURL, "/")
 	if cfg.Clock == nil {
@@ -284,6 +294,14 @@ func (a *Auth) check() (faults []error) {
 		}
 	}
 	faults = append(faults, a.checkFactors()...)
+	if cfg.KeyMode != KeyLive && cfg.KeyMode != KeyTest {
+		fault("KeyMode must be %s or %s", KeyLive, KeyTest)
+	}
+	for _, scope := range cfg.KeyScopes {
+		if !isScope(scope) {
+			fault("KeyScopes must be of lower-case letters, digits and the signs : . _ -, at most %d of them", maxScope)
+		}
+	}
 	if cfg.AdminEmail != "" {
 		address, err := parseEmail(cfg.AdminEmail)
 		if err != nil {

@@ -27,6 +27,7 @@ const (
 	EventPasswordReset   EventKind = "password_reset"
 	EventKeyCreated      EventKind = "api_key_created"
 	EventKeyRevoked      EventKind = "api_key_revoked"
+	EventKeyReplaced     EventKind = "api_key_replaced"
 	EventSessionRevoked  EventKind = "session_revoked"
 	EventRoleChanged     EventKind = "role_changed"
 	EventDisabled        EventKind = "disabled"
@@ -45,7 +46,7 @@ func (k EventKind) Label() string {
 	return map[EventKind]string{
 		EventSignUp: "Signed up", EventVerified: "Address confirmed", EventLogIn: "Logged in", EventLogInFailed: "Wrong password",
 		EventLocked: "Locked after wrong passwords", EventUnlocked: "Unlocked", EventLogOut: "Logged out", EventPasswordChanged: "Password changed",
-		EventPasswordReset: "Password reset", EventKeyCreated: "API key created", EventKeyRevoked: "API key revoked",
+		EventPasswordReset: "Password reset", EventKeyCreated: "API key created", EventKeyRevoked: "API key revoked", EventKeyReplaced: "API key replaced",
 		EventSessionRevoked: "Session ended", EventRoleChanged: "Role changed", EventDisabled: "Account closed", EventEnabled: "Account opened again", EventConfirmed: "Proved who it is",
 	}[k]
 }

@@ -306,6 +306,10 @@ func (a *Auth) Accounts(ctx context.Context, userID string) ([]Account, error) {
 	if err != nil {
 		return nil, err
 	}
+	return a.accountsOf(ctx, u)
+}
+
+func (a *Auth) accountsOf(ctx context.Context, u User) ([]Account, error) {
 	accounts := []Account{{ID: u.AccountID, Role: OrgOwner}}
 	if a.cfg.WithoutOrganisations {
 		return accounts, nil
@@ -314,8 +318,8 @@ func (a *Auth) Accounts(ctx context.Context, userID string) ([]Account, error) {
 	const query = `SELECT o.id, o.name, m.role FROM qs_auth_members m JOIN qs_auth_organisations o ON o.id = m.organisation_id
 		WHERE m.user_id = ? ORDER BY o.name, o.id`
 	var rows []accountRow
-	if err := a.db.Select(ctx, &rows, query, userID); err != nil {
-		return nil, fmt.Errorf("auth: organisations of user %s: %w", userID, err)
+	if err := a.db.Select(ctx, &rows, query, u.ID); err != nil {
+		return nil, fmt.Errorf("auth: organisations of user %s: %w", u.ID, err)
 	}
 	for _, r := range rows {
 		accounts = append(accounts, r.account(u))

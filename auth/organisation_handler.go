@@ -226,15 +226,15 @@ func (a *Auth) postRemoveMember(w http.ResponseWriter, r *http.Request, u User) 
 
 func (a *Auth) postLeave(w http.ResponseWriter, r *http.Request, u User) {
 	account, _ := AccountFrom(r.Context())
-	if err := a.leave(r, u, account); err != nil {
+	if err := a.leaveOrganisation(r, u, account); err != nil {
 		a.cfg.Site.Fail(w, r, err)
 		return
 	}
 	a.done(w, r, "You have left "+account.Name+".", "/")
 }
 
-// leave keeps the session in which it happens, and has it act for the person's own account.
-func (a *Auth) leave(r *http.Request, u User, account Account) error {
+// leaveOrganisation keeps the session in which it happens, and has it act for the person's own account.
+func (a *Auth) leaveOrganisation(r *http.Request, u User, account Account) error {
 	session, _ := SessionFrom(r.Context())
 	if err := a.SwitchAccount(r.Context(), u.ID, session.ID, u.AccountID); err != nil {
 		return err
