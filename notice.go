@@ -2,12 +2,10 @@ package quickscale
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jmoiron/sqlx"
 
-	"github.com/quickscale/quickscale/auth"
 	"github.com/quickscale/quickscale/billing"
 	"github.com/quickscale/quickscale/mail"
 )
@@ -18,14 +16,7 @@ func (a *App) billingNotice(ctx context.Context, tx *sqlx.Tx, n billing.Notice) 
 	m := mail.Message{Kind: "billing." + string(n.Kind), To: a.cfg.AdminEmail}
 	switch n.Kind {
 	case billing.NoticePaymentFailed:
-		u, err := a.Auth.FindUserTx(ctx, tx, n.Account)
-		if errors.Is(err, auth.ErrNotFound) {
-			return nil // the account was deleted since
-		}
-		if err != nil {
-			return err
-		}
-		m.To, m.ToName, m.Subject = u.Email, u.Name, "Your payment did not go through"
+		m.To, m.Subject = "", "Your payment did not go through"
 		m.Text = fmt.Sprintf("Hello,\n\nthe payment of %s for %s did not go through. It is tried again in the next days.\n\nPay it now, with this card or another: %s\n",
 			n.Price, n.Description, n.URL)
 	case billing.NoticeDisputeOpened:
@@ -41,8 +32,27 @@ func (a *App) billingNotice(ctx context.Context, tx *sqlx.Tx, n billing.Notice) 
 		m.Subject = "A bank asks about a payment"
 		m.Text = fmt.Sprintf("The customer's bank asks about %s: %s.\nNo money has moved. A refund or an answer in Stripe's Dashboard may avoid a dispute.\n", n.Price, n.Description)
 	}
+	if n.Kind == billing.NoticePaymentFailed {
+		return a.tellPayers(ctx, tx, n.Account, m)
+	}
 	if m.To == "" || m.Subject == "" {
 		return nil
 	}
 	return a.Mail.EnqueueTx(ctx, tx, m)
+}
+
+// tellPayers queues a mail to each of the people who look after an account's money. An account that was deleted since
+// has nobody.
+func (a *App) tellPayers(ctx context.Context, tx *sqlx.Tx, account string, m mail.Message) error {
+	people, err := a.Auth.AccountContactsTx(ctx, tx, account)
+	if err != nil {
+		return err
+	}
+	for _, u := range people {
+		m.To, m.ToName = u.Email, u.Name
+		if err := a.Mail.EnqueueTx(ctx, tx, m); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -3,11 +3,11 @@ package quickscale
 import (
 	"context"
 	"embed"
-	"errors"
 	"fmt"
 	"io/fs"
 
-	"github.com/quickscale/quickscale/auth"
+	"github.com/jmoiron/sqlx"
+
 	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/mail"
 )
@@ -48,19 +48,23 @@ func (a *App) onExpiring(ctx context.Context, soon credits.ExpiringSoon) error {
 	}{soon, a.cfg.BaseURL + creditsPath + "/"})
 }
 
-// mailTo queues a mail to an account's person. Accounts that the host keeps for others than users have nobody to mail,
-// nor has one that is closed.
+// mailTo queues a mail to each of the people who look after an account's money. Accounts that the host keeps for others
+// than users have nobody to mail, nor has one that is closed.
 func (a *App) mailTo(ctx context.Context, id, kind string, data any) error {
-	u, err := a.Auth.FindUser(ctx, id)
-	switch {
-	case errors.Is(err, auth.ErrNotFound), err == nil && u.DisabledAt != nil:
-		return nil
-	case err != nil:
+	people, err := a.Auth.AccountContacts(ctx, id)
+	if err != nil || len(people) == 0 {
 		return err
 	}
-	m, err := a.mails.Compose(kind, u.Email, u.Name, data)
-	if err != nil {
-		return fmt.Errorf("quickscale: compose %s: %w", kind, err)
-	}
-	return a.Mail.Enqueue(ctx, m)
+	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		for _, u := range people {
+			m, err := a.mails.Compose(kind, u.Email, u.Name, data)
+			if err != nil {
+				return fmt.Errorf("quickscale: compose %s: %w", kind, err)
+			}
+			if err := a.Mail.EnqueueTx(ctx, tx, m); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

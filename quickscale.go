@@ -115,6 +115,10 @@ type Config struct {
 	LowCredits credits.Amount
 	// SealKey signs the receipts of the ledger's seals; see credits.Ledger.SealReceipt. Nil: there are no receipts.
 	SealKey ed25519.PrivateKey
+	// WithoutOrganisations leaves out accounts that several people share: everybody has their own and nothing else.
+	WithoutOrganisations bool
+	// Permissions are what roles may do beside the library's own; see [auth.Config.Permissions]. Nil: nothing more.
+	Permissions map[auth.Role][]auth.Permission
 	// AdminEmail becomes an administrator once the address is verified. Empty: nobody does.
 	AdminEmail string
 	// OAuth are other sites by which people can log in, such as auth.Google(id, secret). Nil: none.
@@ -221,9 +225,6 @@ func (a *App) Stop(ctx context.Context) error {
 
 // Stripe is the client that the application uses.
 func (a *App) Stripe() *client.API { return a.stripe }
-
-// Ledger account of a user: the user's id.
-func account(u auth.User) string { return u.ID }
 
 // Simulated names what is not real in this process, for a banner at the start: "stripe", "mail". Empty in production.
 func (a *App) Simulated() []string {

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/jmoiron/sqlx"
 	"github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-go/v76/client"
 
@@ -150,7 +149,7 @@ func (a *App) wireAuth() (err error) {
 	a.Auth, err = auth.New(auth.Config{
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Mail: a.Mail, BaseURL: a.cfg.BaseURL, Site: a.site, Panels: a.panels,
 		MailTemplates: a.cfg.MailTemplates, AdminEmail: a.cfg.AdminEmail, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
-		Secret: []byte(a.cfg.SecretKey), OAuth: a.cfg.OAuth, StaffSecondFactor: a.cfg.StaffSecondFactor,
+		Secret: []byte(a.cfg.SecretKey), OAuth: a.cfg.OAuth, WithoutOrganisations: a.cfg.WithoutOrganisations, Permissions: a.cfg.Permissions, StaffSecondFactor: a.cfg.StaffSecondFactor,
 	})
 	return err
 }
@@ -178,11 +177,8 @@ func (a *App) wireCredits() (err error) {
 func (a *App) wireBilling() (err error) {
 	a.Billing, err = billing.New(billing.Config{
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Stripe: a.stripe, Ledger: a.Credits, BaseURL: a.cfg.BaseURL,
-		Customer: func(r *http.Request) (billing.Customer, bool) {
-			u, ok := auth.UserFrom(r.Context())
-			return billing.Customer{Account: account(u), Email: u.Email, Name: u.Name, Verified: u.Verified()}, ok
-		},
-		Grace: paymentGrace,
+		Customer: a.customerOf,
+		Grace:    paymentGrace,
 		Frozen: func(ctx context.Context, account string) (bool, error) {
 			b, err := a.Credits.Balance(ctx, account)
 			return b.Frozen, err
@@ -196,19 +192,6 @@ func (a *App) wireBilling() (err error) {
 	}
 	a.Billing.Register(a.Webhooks)
 	return a.Billing.AddWorkers(a.jobs.Workers())
-}
-
-// addressOf is the e-mail address of a ledger account, as the last committed change has it; a replica may be behind.
-func (a *App) addressOf(ctx context.Context, account string) (address string, err error) {
-	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		u, err := a.Auth.FindUserTx(ctx, tx, account)
-		if errors.Is(err, auth.ErrNotFound) {
-			return nil
-		}
-		address = u.Email
-		return err
-	})
-	return address, err
 }
 
 // paymentGrace is how long a plan entitles after a renewal was not paid, while Stripe tries again.
@@ -231,7 +214,7 @@ func (a *App) wireAdmin() (err error) {
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Users: a.Auth, Ledger: a.Credits, Verifier: a.Credits, Payments: a.Billing, Events: a.Webhooks,
 		Staff: func(r *http.Request) (admin.Staff, bool) {
 			u, ok := auth.UserFrom(r.Context())
-			return admin.Staff{ID: u.ID, Email: u.Email}, ok && u.IsStaff() && !a.lacksSecondFactor(r, u)
+			return admin.Staff{ID: u.ID, Email: u.Email}, ok && a.Auth.Can(u, auth.PermitBackOffice) && !a.lacksSecondFactor(r, u)
 		},
 		Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
@@ -299,12 +282,6 @@ func (a *App) wireTasks() error {
 	return nil
 }
 
-// accountOf is the ledger account of who is signed in.
-func accountOf(r *http.Request) (string, bool) {
-	u, ok := auth.UserFrom(r.Context())
-	return account(u), ok
-}
-
 // apiCaller tells who calls the API: an API key, or else the session of the browser.
 func (a *App) apiCaller(r *http.Request) (services.Caller, error) {
 	if _, ok := auth.BearerToken(r); !ok {
@@ -313,16 +290,17 @@ func (a *App) apiCaller(r *http.Request) (services.Caller, error) {
 		}
 		return services.Caller{}, services.ErrUnauthenticated
 	}
-	u, _, err := a.Auth.AuthenticateRequest(r)
+	_, key, err := a.Auth.AuthenticateRequest(r)
 	if err != nil {
 		return services.Caller{}, err
 	}
-	return services.Caller{Account: account(u)}, nil
+	return services.Caller{Account: key.AccountID}, nil
 }
 
 // panels are the cards of the dashboard.
-func (a *App) panels(r *http.Request, u auth.User) ([]auth.Panel, error) {
-	b, err := a.Credits.Balance(r.Context(), account(u))
+func (a *App) panels(r *http.Request, _ auth.User) ([]auth.Panel, error) {
+	account, _ := auth.AccountFrom(r.Context())
+	b, err := a.Credits.Balance(r.Context(), account.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -342,16 +320,21 @@ func (a *App) panels(r *http.Request, u auth.User) ([]auth.Panel, error) {
 func (a *App) chrome(r *http.Request) web.Chrome {
 	c := web.Chrome{Nav: a.navigation(), LoginURL: authPath + "/login", SignupURL: authPath + "/signup", LogoutURL: authPath + "/logout", BalanceURL: creditsPath + "/"}
 	u, ok := auth.UserFrom(r.Context())
-	c.Nav = append(c.Nav, web.Link{Label: "Services", URL: servicesPath + "/"}, web.Link{Label: "Pricing", URL: billingPath + "/"})
+	account, _ := auth.AccountFrom(r.Context())
+	c.Nav = append(c.Nav, web.Link{Label: "Services", URL: servicesPath + "/"})
+	if !ok || account.Role.MayPay() {
+		c.Nav = append(c.Nav, web.Link{Label: "Pricing", URL: billingPath + "/"})
+	}
 	if !ok {
 		return c
 	}
 	c.Nav = append(c.Nav, web.Link{Label: "Account", URL: accountPath + "/"})
-	if u.IsStaff() {
+	a.Auth.AddChrome(r, &c)
+	if a.Auth.Can(u, auth.PermitBackOffice) {
 		c.Nav = append(c.Nav, web.Link{Label: "Back office", URL: adminPath + "/"})
 	}
 	c.Person = &web.Person{Name: u.Name, Email: u.Email, AccountURL: accountPath + "/"}
-	b, err := a.Credits.Balance(r.Context(), account(u))
+	b, err := a.Credits.Balance(r.Context(), account.ID)
 	if err != nil {
 		// A page is worth showing without the figure in its header.
 		a.cfg.Logger.ErrorContext(r.Context(), "balance for the header", slog.Any("error", err))

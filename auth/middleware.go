@@ -51,6 +51,9 @@ func (a *Auth) Load(next http.Handler) http.Handler {
 				a.cfg.Site.Fail(w, r, err)
 				return
 			}
+			if !v.signedIn && a.returnFromImpersonation(w, r) {
+				return
+			}
 		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), contextKey{}, v)))
 	})

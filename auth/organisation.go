@@ -390,7 +390,8 @@ func (a *Auth) contacts(ctx context.Context, tx *sqlx.Tx, accountID string) (row
 		return nil, nil
 	}
 	const members = `SELECT ` + userColumns + ` FROM qs_auth_members m JOIN qs_auth_users u ON u.id = m.user_id
-		WHERE m.organisation_id = ? AND m.role IN ('owner', 'billing') AND u.disabled_at IS NULL ORDER BY m.joined_at, u.id LIMIT 50`
+		WHERE m.organisation_id = ? AND m.role IN ('owner', 'billing') AND u.disabled_at IS NULL
+		ORDER BY CASE m.role WHEN 'owner' THEN 0 ELSE 1 END, m.joined_at, u.id LIMIT 50`
 	if err := a.db.SelectTx(ctx, tx, &rows, members, accountID); err != nil {
 		return nil, fmt.Errorf("auth: contacts of account %s: %w", accountID, err)
 	}

@@ -123,7 +123,9 @@ func (a *Auth) resume(ctx context.Context, token string) (User, Session, bool, e
 		FROM qs_auth_sessions s JOIN qs_auth_users u ON u.id = s.user_id
 			LEFT JOIN qs_auth_members m ON m.organisation_id = s.organisation_id AND m.user_id = s.user_id
 			LEFT JOIN qs_auth_organisations o ON o.id = m.organisation_id
-		WHERE s.token_hash = ? AND s.revoked_at IS NULL AND u.disabled_at IS NULL`
+		WHERE s.token_hash = ? AND s.revoked_at IS NULL AND u.disabled_at IS NULL
+			AND (s.staff_session_id IS NULL OR EXISTS (SELECT 1 FROM qs_auth_sessions w JOIN qs_auth_users staff ON staff.id = w.user_id
+				WHERE w.id = s.staff_session_id AND w.revoked_at IS NULL AND staff.disabled_at IS NULL AND staff.role <> 'user'))`
 	err := a.db.Get(ctx, &row, query, hashSecret(token))
 	if database.IsNoRows(err) {
 		return User{}, Session{}, false, nil
