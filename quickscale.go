@@ -119,6 +119,9 @@ type Config struct {
 	WithoutOrganisations bool
 	// Permissions are what roles may do beside the library's own; see [auth.Config.Permissions]. Nil: nothing more.
 	Permissions map[auth.Role][]auth.Permission
+	// AccountData is what the host keeps about accounts, so that it joins their export and their end beside credits,
+	// payments and usage. Nil: nothing.
+	AccountData []auth.AccountData
 	// AdminEmail becomes an administrator once the address is verified. Empty: nobody does.
 	AdminEmail string
 	// OAuth are other sites by which people can log in, such as auth.Google(id, secret). Nil: none.

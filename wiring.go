@@ -149,7 +149,7 @@ func (a *App) wireAuth() (err error) {
 	a.Auth, err = auth.New(auth.Config{
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Mail: a.Mail, BaseURL: a.cfg.BaseURL, Site: a.site, Panels: a.panels,
 		MailTemplates: a.cfg.MailTemplates, AdminEmail: a.cfg.AdminEmail, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
-		Secret: []byte(a.cfg.SecretKey), OAuth: a.cfg.OAuth, WithoutOrganisations: a.cfg.WithoutOrganisations, Permissions: a.cfg.Permissions, StaffSecondFactor: a.cfg.StaffSecondFactor,
+		Secret: []byte(a.cfg.SecretKey), OAuth: a.cfg.OAuth, WithoutOrganisations: a.cfg.WithoutOrganisations, Permissions: a.cfg.Permissions, AccountData: a.accountData(), StaffSecondFactor: a.cfg.StaffSecondFactor,
 	})
 	return err
 }
@@ -262,6 +262,10 @@ func (a *App) wireTasks() error {
 		}},
 		{"auth_sweep", accountsEvery, func(ctx context.Context) error {
 			_, err := a.Auth.Sweep(ctx)
+			return err
+		}},
+		{"auth_erase", sweepEvery, func(ctx context.Context) error {
+			_, err := a.Auth.EraseDue(ctx)
 			return err
 		}},
 		{"billing_catalogue", catalogueEvery, a.Billing.SyncCatalogue},
