@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -49,9 +50,9 @@ func TestOrganisation_HasOneCreditAccountAndOnePlan(t *testing.T) {
 		require.NoError(t, app.Start(work))
 		t.Cleanup(func() { assert.NoError(t, app.Stop(context.Background())) })
 		require.Eventually(t, func() bool {
-			err := db.Get(ctx, &text, `SELECT body_text FROM qs_mail_outbox WHERE recipient = ?`, ben.Email)
+			err := db.Get(ctx, &text, `SELECT body_text FROM qs_mail_outbox WHERE to_address = ?`, ben.Email)
 			return err == nil && text != ""
-		}, waitFor, tick)
+		}, 20*time.Second, 20*time.Millisecond)
 		_, link, _ := strings.Cut(text, "/auth/invitation?token=")
 		token, err := url.QueryUnescape(strings.Fields(link)[0])
 		require.NoError(t, err)

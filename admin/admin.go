@@ -44,6 +44,8 @@ type Staff struct {
 	// ID names them in the audit log.
 	ID    string
 	Email string
+	// Permissions are what they may do beside looking. Nil: everything.
+	Permissions []auth.Permission
 }
 
 // Users is where people are looked up; *auth.Auth is one.
@@ -92,10 +94,13 @@ type Config struct {
 	Staff func(r *http.Request) (Staff, bool)
 	// Users, Ledger, Verifier, Payments and Events are what the sections show. Nil: the section is absent.
 	Users    Users
+	Roles    Roles
 	Ledger   Ledger
 	Verifier Verifier
 	Payments Payments
 	Events   Events
+	// ImpersonatePath takes a POST at ImpersonatePath/{id of the person}, for staff to act as them. Empty: it is not offered.
+	ImpersonatePath string
 	// Path is where the host mounts the handler. Empty: /admin.
 	Path string
 	// Site draws the pages. Nil: a plain one.

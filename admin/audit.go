@@ -31,6 +31,7 @@ const (
 	ActionAuditView    Action = "audit_view"
 	ActionLedgerView   Action = "ledger_view"
 	ActionLedgerVerify Action = "ledger_verify"
+	ActionRoleChange   Action = "role_change"
 )
 
 // Record is one line of the audit log. Lines are never changed or removed.

@@ -19,6 +19,9 @@ func (a *Admin) Handler() http.Handler {
 	if a.cfg.Users != nil {
 		mux.Handle("GET "+at+"/users", a.gate(ActionUserSearch, a.listUsers))
 		mux.Handle("GET "+at+"/users/{id}", a.gate(ActionUserView, a.showUser))
+		if a.cfg.Roles != nil {
+			mux.Handle("POST "+at+"/users/{id}/role", a.gate(ActionRoleChange, a.setRole))
+		}
 	}
 	if a.cfg.Verifier != nil {
 		mux.Handle("GET "+at+"/ledger", a.gate(ActionLedgerView, a.showLedger))
@@ -49,7 +52,7 @@ func (a *Admin) Handler() http.Handler {
 func (a *Admin) gate(action Action, next page) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		who, ok := a.cfg.Staff(r)
-		if !ok {
+		if !ok || !who.may(action) {
 			a.cfg.Site.NotFound(w, r)
 			return
 		}

@@ -43,6 +43,9 @@ type userPage struct {
 	Entries  []credits.Entry   `json:"entries,omitempty"`
 	Next     string            `json:"next,omitempty"`
 	Payments []billing.Payment `json:"payments,omitempty"`
+	// Roles are what the person can be given by who looks, and Impersonate takes the reason to act as them. Empty: not by them.
+	Roles       []auth.Role `json:"-"`
+	Impersonate string      `json:"-"`
 }
 
 func (a *Admin) showUser(w http.ResponseWriter, r *http.Request) error {
@@ -51,13 +54,20 @@ func (a *Admin) showUser(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	page := userPage{frame: a.frame(sectionUsers), User: user}
+	who, _ := a.cfg.Staff(r)
+	if a.cfg.Roles != nil && who.can(auth.PermitRoles) && who.ID != user.ID {
+		page.Roles = []auth.Role{auth.RoleUser, auth.RoleStaff, auth.RoleAdmin}
+	}
+	if a.cfg.ImpersonatePath != "" && who.can(auth.PermitImpersonate) && !user.IsStaff() && user.Verified() && user.DisabledAt == nil {
+		page.Impersonate = a.cfg.ImpersonatePath + "/" + user.ID
+	}
 	if a.cfg.Ledger != nil {
 		if err := a.fillLedger(r, &page); err != nil {
 			return err
 		}
 	}
 	if a.cfg.Payments != nil {
-		if page.Payments, _, err = a.cfg.Payments.Payments(r.Context(), billing.PaymentsParams{Account: user.ID, Limit: overviewRows}); err != nil {
+		if page.Payments, _, err = a.cfg.Payments.Payments(r.Context(), billing.PaymentsParams{Account: user.AccountID, Limit: overviewRows}); err != nil {
 			return err
 		}
 	}
@@ -66,7 +76,7 @@ func (a *Admin) showUser(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *Admin) fillLedger(r *http.Request, page *userPage) error {
-	ctx, account := r.Context(), page.User.ID
+	ctx, account := r.Context(), page.User.AccountID
 	balance, err := a.cfg.Ledger.Balance(ctx, account)
 	if err != nil {
 		return err

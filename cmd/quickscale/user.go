@@ -10,6 +10,7 @@ import (
 
 	"github.com/quickscale/quickscale/auth"
 	"github.com/quickscale/quickscale/internal/database"
+	"github.com/quickscale/quickscale/internal/problem"
 	"github.com/quickscale/quickscale/mail"
 )
 
@@ -57,7 +58,7 @@ func userPromote() *cobra.Command {
 			}
 			u, err := a.FindUserByEmail(ctx, args[0])
 			if errors.Is(err, auth.ErrNotFound) {
-				return fmt.Errorf("%w Have the person sign up first", err)
+				return problem.New(problem.CodeNotFound, "There is no account with this address: have the person sign up first.")
 			}
 			if err != nil {
 				return err
