@@ -42,7 +42,7 @@ var (
 	adminPermissions = append(slices.Clone(staffPermissions), PermitRefund, PermitProducts, PermitDisable, PermitRoles, PermitReveal)
 )
 
-// ErrPermission: there is nothing here for whom it is not permitted, as for everybody else.
+// ErrPermission says that there is nothing here for whom it is not permitted, as for everybody else.
 var ErrPermission error = problem.New(problem.CodeNotFound, "There is nothing at this address. Check it, or start again from the home page.")
 
 // Permissions are what a role may do: the library's, then the host's. A user has the host's only.

@@ -29,7 +29,7 @@ const (
 	pictureSide      = 256
 )
 
-// ErrNoPicture: the person has none.
+// ErrNoPicture says that there is no such picture.
 var ErrNoPicture error = problem.New(problem.CodeNotFound, "There is no such picture.")
 
 func invalidPicture(message string) error {
