@@ -63,7 +63,9 @@ type sessionView struct {
 
 // securityPage is the data of security.html.
 type securityPage struct {
-	AccountPath string        `json:"-"`
+	AccountPath string `json:"-"`
+	// EntryPath is where the pages for entering are.
+	EntryPath   string        `json:"-"`
 	User        User          `json:"-"`
 	MinPassword int           `json:"-"`
 	Sessions    []sessionView `json:"sessions"`
@@ -83,7 +85,7 @@ const (
 
 func (a *Auth) securityPage(r *http.Request, u User) (securityPage, error) {
 	path := a.cfg.AccountPath + "/security"
-	page := securityPage{AccountPath: a.cfg.AccountPath, User: u, MinPassword: a.cfg.MinPassword}
+	page := securityPage{AccountPath: a.cfg.AccountPath, EntryPath: a.cfg.Path, User: u, MinPassword: a.cfg.MinPassword}
 	var err error
 	if page.Factors, err = a.factorsView(r, u); err != nil {
 		return page, err

@@ -121,6 +121,11 @@ type Config struct {
 	ProxyHeader string
 	// MinPassword is the shortest password in characters, 8 or more. 0: 8.
 	MinPassword int
+	// MixedPasswords asks for upper-case and lower-case letters, digits and other signs, which NIST SP 800-63B advises
+	// against.
+	MixedPasswords bool
+	// Breaches looks new passwords up among leaked ones. Nil: they are not.
+	Breaches BreachChecker
 	// MaxFailures is how many wrong passwords in a row lock an account, 3 to 20. 0: 5.
 	MaxFailures int
 	// LockFor is how long, a minute to a day. 0: 5 minutes.
@@ -156,6 +161,8 @@ type Config struct {
 	KeyScopes []string
 	// HashConcurrency is how many passwords are hashed at once, of 19 MiB each. 0: one for each CPU, at least 2.
 	HashConcurrency int
+	// Hooks are told what happens to accounts. The zero value: nobody is.
+	Hooks Hooks
 	// Clock tells the time. Nil: time.Now.
 	Clock func() time.Time
 	// Logger gets one line for each security event, with the user's id and nothing else about the person. Nil:
@@ -287,14 +294,6 @@ func (a *Auth) check() (faults []error) {
 	if cfg.LockFor < minLockFor || cfg.LockFor > maxLockFor {
 		fault("LockFor must be %s to %s", minLockFor, maxLockFor)
 	}
-	if cfg.ProxyHeader != headerForwardedFor && cfg.ProxyHeader != headerForwarded {
-		fault("ProxyHeader must be %s or %s", headerForwardedFor, headerForwarded)
-	}
-	for _, p := range cfg.TrustedProxies {
-		if !p.IsValid() || p.Bits() == 0 {
-			fault("TrustedProxies must hold addresses of proxies, and not all there are")
-		}
-	}
 	if cfg.HashConcurrency < 1 {
 		fault("HashConcurrency must be 1 or more")
 	}
@@ -303,16 +302,9 @@ func (a *Auth) check() (faults []error) {
 			fault("Limits.%s must allow one attempt or more in a second or more", name)
 		}
 	}
+	a.checkAccess(fault)
 	faults = append(faults, a.checkFactors()...)
 	faults = append(faults, a.checkPermissions()...)
-	if cfg.KeyMode != KeyLive && cfg.KeyMode != KeyTest {
-		fault("KeyMode must be %s or %s", KeyLive, KeyTest)
-	}
-	for _, scope := range cfg.KeyScopes {
-		if !isScope(scope) {
-			fault("KeyScopes must be of lower-case letters, digits and the signs : . _ -, at most %d of them", maxScope)
-		}
-	}
 	if cfg.AdminEmail != "" {
 		address, err := parseEmail(cfg.AdminEmail)
 		if err != nil {
@@ -321,6 +313,27 @@ func (a *Auth) check() (faults []error) {
 		a.admin = address.key
 	}
 	return faults
+}
+
+// checkAccess reports what is wrong about proxies and API keys.
+func (a *Auth) checkAccess(fault func(format string, args ...any)) {
+	cfg := a.cfg
+	if cfg.ProxyHeader != headerForwardedFor && cfg.ProxyHeader != headerForwarded {
+		fault("ProxyHeader must be %s or %s", headerForwardedFor, headerForwarded)
+	}
+	for _, p := range cfg.TrustedProxies {
+		if !p.IsValid() || p.Bits() == 0 {
+			fault("TrustedProxies must hold addresses of proxies, and not all there are")
+		}
+	}
+	if cfg.KeyMode != KeyLive && cfg.KeyMode != KeyTest {
+		fault("KeyMode must be %s or %s", KeyLive, KeyTest)
+	}
+	for _, scope := range cfg.KeyScopes {
+		if !isScope(scope) {
+			fault("KeyScopes must be of lower-case letters, digits and the signs : . _ -, at most %d of them", maxScope)
+		}
+	}
 }
 
 // Migrate makes the tables or brings them up to date. Any number of processes may call it at once.

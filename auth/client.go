@@ -14,6 +14,8 @@ type Client struct {
 	IP string
 	// Agent is what the browser calls itself.
 	Agent string
+	// Device is what the browser is known again by, since an earlier log-in. Empty: it is new.
+	Device string
 }
 
 const maxText = 300
@@ -26,6 +28,9 @@ func ClientOf(r *http.Request) Client {
 		host = r.RemoteAddr
 	}
 	c := Client{Agent: cleanText(r.UserAgent())}
+	if v, ok := r.Context().Value(contextKey{}).(visitor); ok {
+		c.Device = v.device
+	}
 	if addr, err := netip.ParseAddr(host); err == nil {
 		c.IP = addr.Unmap().WithZone("").String()
 	}

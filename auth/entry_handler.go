@@ -106,7 +106,7 @@ func (a *Auth) welcome(w http.ResponseWriter, r *http.Request, s SignedIn, next 
 // admit gives the browser its session and forgets what it kept on the way.
 func (a *Auth) admit(w http.ResponseWriter, r *http.Request, s SignedIn) {
 	a.SetSession(w, s)
-	for _, name := range []string{ticketCookie, confirmCookie, pendingCookie, passkeyCookie} {
+	for _, name := range []string{ticketCookie, confirmCookie, pendingCookie, passkeyCookie, magicCookie} {
 		if a.readCookie(r, name) != "" {
 			a.dropCookie(w, name)
 		}

@@ -151,7 +151,7 @@ func (a *Auth) postTOTP(w http.ResponseWriter, r *http.Request, u User) {
 		a.reject(w, r, "totp", page, err)
 		return
 	}
-	a.showCodes(w, r, codes, "Your authenticator app is set up: a log-in asks for its code from now on.", a.cfg.AccountPath+"/security")
+	a.showCodes(w, r, codes, "Your authenticator app is set up: a log-in asks for its code from now on. Other devices stay logged in unless you log them out.", a.cfg.AccountPath+"/security")
 }
 
 func (a *Auth) postRemoveTOTP(w http.ResponseWriter, r *http.Request, u User) {

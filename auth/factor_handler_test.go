@@ -67,6 +67,13 @@ func TestTOTPPages_SetUpLogInAndRemove(t *testing.T) {
 		assert.NotContains(t, b.get("/account/security").body, codes[0], "they are shown once")
 
 		k.clock.Advance(time.Minute)
+		early := k.browser()
+		early.logIn(email, password)
+		early.post("/auth/2fa", "code", codes[9]).leadsTo(t, "/account/")
+		assert.Contains(t, b.get("/account/security").body, "Log out all other devices")
+		b.post("/account/security/sessions/revoke-others")
+		assert.False(t, early.in(), "the page offers to end the sessions from before")
+
 		second := k.browser()
 		second.post("/auth/login", "email", email, "password", password, "next", "/account/profile", "remember", "true").leadsTo(t, "/auth/2fa?next=%2Faccount%2Fprofile")
 		assert.False(t, second.in())

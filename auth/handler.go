@@ -21,9 +21,12 @@ func (a *Auth) Handler() http.Handler {
 	mux.HandleFunc("POST "+at+"/verify/resend", a.postResend)
 	mux.HandleFunc("GET "+at+"/password/forgot", a.showForgot)
 	mux.HandleFunc("POST "+at+"/password/forgot", a.postForgot)
+	mux.HandleFunc("POST "+at+"/password/strength", a.postStrength)
 	mux.HandleFunc("GET "+at+"/password/reset", a.showReset)
 	mux.HandleFunc("POST "+at+"/password/reset", a.postReset)
 	a.confirmRoutes(mux)
+	a.magicRoutes(mux)
+	a.emailRoutes(mux)
 	a.oauthRoutes(mux)
 	a.secondRoutes(mux)
 	mux.HandleFunc(at+"/", a.cfg.Site.Missing(mux))
@@ -32,6 +35,7 @@ func (a *Auth) Handler() http.Handler {
 	mux.Handle("GET "+at+"/{$}", a.signedIn(a.showDashboard))
 	a.profileRoutes(mux)
 	mux.Handle("GET "+at+"/security", a.signedIn(a.showSecurity))
+	mux.Handle("POST "+at+"/security/email", a.recent(a.postEmail))
 	mux.Handle("POST "+at+"/security/password", a.signedIn(a.postPassword))
 	// Where a form with a fault was shown again, who opens the address anew finds the form.
 	mux.HandleFunc("GET "+at+"/security/password", func(w http.ResponseWriter, r *http.Request) {

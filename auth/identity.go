@@ -167,7 +167,7 @@ func (a *Auth) AddPassword(ctx context.Context, userID, password string, c Clien
 	if err != nil {
 		return err
 	}
-	if message := a.checkPassword(password, localPart(address.key)); message != "" {
+	if message := a.checkNewPassword(ctx, password, localPart(address.key)); message != "" {
 		return problem.Invalid(map[string]string{"password": message})
 	}
 	hash, err := a.hasher.hash(ctx, password)

@@ -46,6 +46,9 @@ func (a *Auth) LogIn(ctx context.Context, p LogInParams) (SignedIn, error) {
 	if err := a.countAttempt(ctx, "login", a.cfg.Limits.LogIn, p.Client); err != nil {
 		return SignedIn{}, err
 	}
+	if err := a.countAll(ctx, "login", a.cfg.Limits.AllLogIns, p.Client); err != nil {
+		return SignedIn{}, err
+	}
 	address, err := parseEmail(p.Email)
 	if err != nil {
 		return SignedIn{}, err
@@ -132,7 +135,16 @@ func (a *Auth) completeLogIn(ctx context.Context, tx *sqlx.Tx, u userRow, rememb
 	if err := a.record(ctx, tx, u.ID, EventLogIn, "", c); err != nil {
 		return SignedIn{}, err
 	}
-	return a.startSession(ctx, tx, u, remember, c)
+	device, err := a.knowDevice(ctx, tx, u, c)
+	if err != nil {
+		return SignedIn{}, err
+	}
+	s, err := a.startSession(ctx, tx, u, remember, c)
+	s.Device = device
+	if err == nil && a.cfg.Hooks.OnLogIn != nil {
+		err = a.cfg.Hooks.OnLogIn(ctx, tx, s.User, s.Session)
+	}
+	return s, err
 }
 
 // unlock sets the count of failures of a locked row back.

@@ -66,7 +66,9 @@ type BeginOAuthParams struct {
 	Next string
 	// Remember makes the session last for Config.RememberLifetime.
 	Remember bool
-	Client   Client
+	// Again has the other site ask who is there, even if it knows: for who is to prove it anew.
+	Again  bool
+	Client Client
 }
 
 // OAuthStart is a log-in at another site that begins.
@@ -77,7 +79,7 @@ type OAuthStart struct {
 	Handle string
 }
 
-// BeginOAuth begins a log-in at another site. [ErrNoProvider]; [ErrProvider] when the site does not answer; a
+// BeginOAuth begins a log-in at another site. [ErrNoProvider]; [ErrNotFound] for an unknown user; [ErrProvider] when the site does not answer; a
 // [*RetryError] when there were too many attempts.
 func (a *Auth) BeginOAuth(ctx context.Context, p BeginOAuthParams) (s OAuthStart, err error) {
 	site, ok := a.remotes[p.Provider]
@@ -89,7 +91,7 @@ func (a *Auth) BeginOAuth(ctx context.Context, p BeginOAuthParams) (s OAuthStart
 	}
 	handle, browser := newSecret()
 	state, hash := newSecret()
-	if s.URL, err = site.authURL(ctx, proofOf(handle, state)); err != nil {
+	if s.URL, err = site.authURL(ctx, proofOf(handle, state), p.Again); err != nil {
 		return OAuthStart{}, err
 	}
 	var owner *string
@@ -104,6 +106,9 @@ func (a *Auth) BeginOAuth(ctx context.Context, p BeginOAuthParams) (s OAuthStart
 		_, err := a.db.ExecTx(ctx, tx, insert, hash, browser, p.Provider, owner, p.Next, p.Remember, database.At(a.now().Add(oauthLifetime)))
 		return err
 	})
+	if database.IsForeignKeyViolation(err) {
+		return OAuthStart{}, ErrNotFound
+	}
 	if err != nil {
 		return OAuthStart{}, fmt.Errorf("auth: keep a log-in at %s: %w", p.Provider, err)
 	}
@@ -332,6 +337,11 @@ func (a *Auth) signUpBy(ctx context.Context, tx *sqlx.Tx, out *OAuthOutcome, who
 	}
 	if err := a.record(ctx, tx, u.ID, EventSignUp, p.Provider, p.Client); err != nil {
 		return err
+	}
+	if made {
+		if err := a.signedUp(ctx, tx, u); err != nil {
+			return err
+		}
 	}
 	if err := a.verify(ctx, tx, &u, p.Client); err != nil {
 		return err

@@ -38,7 +38,8 @@ func (a *Auth) postBeginOAuth(w http.ResponseWriter, r *http.Request) {
 	err := web.Decode(w, r, &in)
 	var s OAuthStart
 	if err == nil {
-		s, err = a.BeginOAuth(r.Context(), BeginOAuthParams{Provider: r.PathValue("name"), Next: web.LocalPath(in.Next, ""), Remember: in.Remember, Client: ClientOf(r)})
+		_, again := UserFrom(r.Context())
+		s, err = a.BeginOAuth(r.Context(), BeginOAuthParams{Provider: r.PathValue("name"), Next: web.LocalPath(in.Next, ""), Remember: in.Remember, Again: again, Client: ClientOf(r)})
 	}
 	if errors.Is(err, ErrNoProvider) {
 		a.cfg.Site.Fail(w, r, err)

@@ -42,6 +42,8 @@ type SignedIn struct {
 	Session Session
 	// Token is what the browser holds; it is stored nowhere in clear.
 	Token string
+	// Device is what the browser is to be known again by. Empty: it keeps what it has.
+	Device string
 }
 
 // LogValue is the user's id: the token must not be logged.
@@ -243,6 +245,9 @@ func (a *Auth) endSessions(ctx context.Context, tx *sqlx.Tx, userID, keep string
 		return fmt.Errorf("auth: end the sessions of user %s: %w", userID, err)
 	}
 	// Nor may a log-in go on that began before.
+	if err := a.endMagic(ctx, tx, userID); err != nil {
+		return err
+	}
 	if _, err := a.db.ExecTx(ctx, tx, `DELETE FROM qs_auth_pending WHERE user_id = ?`, userID); err != nil {
 		return fmt.Errorf("auth: end the log-ins of user %s: %w", userID, err)
 	}

@@ -34,7 +34,7 @@ const setupLifetime = time.Hour
 // Errors of the authenticator app.
 var (
 	// ErrCode: the code is wrong, too old, or was used before.
-	ErrCode error = problem.Invalid(map[string]string{"code": "This code is not right, or it was used already. Wait for the next one in your app, or enter a backup code."})
+	ErrCode error = problem.Invalid(map[string]string{"code": "This code is not right, or it was used already. Wait for the next one in your app and enter that."})
 	// ErrTOTPActive: an app is set up already.
 	ErrTOTPActive error = problem.New(problem.CodeConflict, "An authenticator app is set up already. Remove it first to set up another one.")
 	// ErrNoTOTP: no app is set up, or its setting up was not begun or took too long.

@@ -56,7 +56,15 @@
     form.requestSubmit();
   };
 
-  if (!window.PublicKeyCredential) return;
+  if (!window.PublicKeyCredential) {
+    for (const form of document.querySelectorAll("form[data-passkey]")) {
+      const note = document.createElement("p");
+      note.className = "qs-note";
+      note.textContent = "This browser has no passkeys. Go on in another way.";
+      form.after(note);
+    }
+    return;
+  }
   for (const form of document.querySelectorAll("form[data-passkey]")) {
     form.hidden = false;
     const button = form.querySelector("button");
