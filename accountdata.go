@@ -28,6 +28,7 @@ func (a *App) accountData() []auth.AccountData {
 			Name: "payments", Export: a.exportPayments,
 			Closing: func(ctx context.Context, account string) error { return a.endSubscription(ctx, account, false) },
 			Close:   func(ctx context.Context, account string) error { return a.endSubscription(ctx, account, true) },
+			Erase:   func(ctx context.Context, tx *sqlx.Tx, account string) error { return a.Billing.EraseTx(ctx, tx, account) },
 		},
 		{Name: "usage", Export: a.exportUsage},
 	}, a.cfg.AccountData...)
