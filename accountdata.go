@@ -28,7 +28,9 @@ func (a *App) accountData() []auth.AccountData {
 			Name: "payments", Export: a.exportPayments,
 			Closing: func(ctx context.Context, account string) error { return a.endSubscription(ctx, account, false) },
 			Close:   func(ctx context.Context, account string) error { return a.endSubscription(ctx, account, true) },
-			Erase:   func(ctx context.Context, tx *sqlx.Tx, account string) error { return a.Billing.EraseTx(ctx, tx, account) },
+			Erase: func(ctx context.Context, tx *sqlx.Tx, account string) error {
+				return a.Billing.EraseTx(ctx, tx, account)
+			},
 		},
 		{Name: "usage", Export: a.exportUsage},
 	}, a.cfg.AccountData...)
