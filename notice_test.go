@@ -96,10 +96,12 @@ func TestApp_LowCreditsAreToppedUpAndOtherwiseMailed(t *testing.T) {
 		assert.Equal(t, "Your credits for QuickScale are running low", outbox(t, app)[0].Subject)
 		assert.Equal(t, "4", balance())
 
-		// Who is closed is charged nothing. The balance was low before, so that no job tells of it.
+		// Who is closed is charged nothing.
+		give(100 * credits.Credit)
 		_, err = app.Billing.SetAutoTopUp(t.Context(), billing.AutoTopUpParams{Customer: ada, Threshold: 50 * credits.Credit, Price: price.ID, MonthlyCap: 5000, Consent: true})
 		require.NoError(t, err)
 		require.NoError(t, app.Auth.SetDisabled(t.Context(), u.ID, true))
+		use(100 * credits.Credit)
 		made, err := app.Billing.TopUp(t.Context(), u.ID)
 		require.NoError(t, err)
 		assert.Zero(t, made)

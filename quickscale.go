@@ -21,6 +21,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -124,6 +125,17 @@ type Config struct {
 	OutboundLoopback bool
 	// AdminEmail becomes an administrator once the address is verified. Empty: nobody does.
 	AdminEmail string
+	// OAuth are other sites by which people can log in, such as auth.Google(id, secret). Nil: none.
+	OAuth []auth.OAuthProvider
+	// TrustedProxies are the addresses of the host's own reverse proxies, from which X-Forwarded-For is believed. Nil: the
+	// address of a connection is that of the person.
+	TrustedProxies []netip.Prefix
+	// Breaches looks new passwords up among leaked ones, such as auth.PwnedPasswords, which asks a service by the first
+	// five digits of a hash. Nil: only the list of common passwords is asked.
+	Breaches auth.BreachChecker
+	// StaffSecondFactor opens the back office only to who logs in with a second step; who has none sets one up at the
+	// next log-in.
+	StaffSecondFactor bool
 	// Templates replaces built-in templates by path: "web/layout.html", "auth/login.html". Nil: none.
 	Templates fs.FS
 	// Nav are links in the header before the built-in ones.

@@ -152,8 +152,24 @@ func (a *App) wireAuth() (err error) {
 	a.Auth, err = auth.New(auth.Config{
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Mail: a.Mail, BaseURL: a.cfg.BaseURL, Site: a.site, Panels: a.panels,
 		MailTemplates: a.cfg.MailTemplates, AdminEmail: a.cfg.AdminEmail, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+		Secret: []byte(a.cfg.SecretKey), OAuth: a.cfg.OAuth, StaffSecondFactor: a.cfg.StaffSecondFactor,
+		TrustedProxies: a.cfg.TrustedProxies, Breaches: a.cfg.Breaches, KeyMode: a.keyMode(),
+		Hooks: auth.Hooks{OnEmailChange: a.onEmailChange},
 	})
 	return err
+}
+
+// keyMode keeps the keys of development out of production, and the other way round.
+func (a *App) keyMode() auth.KeyMode {
+	if a.cfg.Mode == Development {
+		return auth.KeyTest
+	}
+	return auth.KeyLive
+}
+
+// onEmailChange has Stripe's customer follow the account's address.
+func (a *App) onEmailChange(ctx context.Context, tx *sqlx.Tx, u auth.User, _ string) error {
+	return a.Billing.FollowCustomerTx(ctx, tx, account(u))
 }
 
 func (a *App) wireCredits() (err error) {
@@ -251,7 +267,7 @@ func (a *App) wireAdmin() (err error) {
 		},
 		Staff: func(r *http.Request) (admin.Staff, bool) {
 			u, ok := auth.UserFrom(r.Context())
-			return admin.Staff{ID: u.ID, Email: u.Email}, ok && u.IsStaff()
+			return admin.Staff{ID: u.ID, Email: u.Email}, ok && u.IsStaff() && !a.lacksSecondFactor(r, u)
 		},
 		Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
@@ -267,6 +283,17 @@ func (a *App) dashboard() string {
 		return "https://dashboard.stripe.com"
 	}
 	return "https://dashboard.stripe.com/test"
+}
+
+// lacksSecondFactor tells that somebody of the staff logged in before a second step was asked of them. When that cannot
+// be found out the back office stays closed.
+func (a *App) lacksSecondFactor(r *http.Request, u auth.User) bool {
+	lacks, err := a.Auth.LacksSecondFactor(r.Context(), u)
+	if err != nil {
+		a.cfg.Logger.ErrorContext(r.Context(), "second step of staff", slog.Any("error", err))
+		return true
+	}
+	return lacks
 }
 
 // How often the processes look for what no event brings.
@@ -337,14 +364,13 @@ func accountOf(r *http.Request) (string, bool) {
 
 // apiCaller tells who calls the API: an API key, or else the session of the browser.
 func (a *App) apiCaller(r *http.Request) (services.Caller, error) {
-	token, ok := auth.BearerToken(r)
-	if !ok {
+	if _, ok := auth.BearerToken(r); !ok {
 		if id, signedIn := accountOf(r); signedIn {
 			return services.Caller{Account: id}, nil
 		}
 		return services.Caller{}, services.ErrUnauthenticated
 	}
-	u, _, err := a.Auth.AuthenticateKey(r.Context(), token)
+	u, _, err := a.Auth.AuthenticateRequest(r)
 	if err != nil {
 		return services.Caller{}, err
 	}

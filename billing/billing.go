@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 	"github.com/stripe/stripe-go/v76/client"
 
@@ -43,6 +44,7 @@ type Ledger interface {
 	GrantTx(ctx context.Context, tx *sqlx.Tx, p credits.GrantParams) (credits.Entry, error)
 	TransferTx(ctx context.Context, tx *sqlx.Tx, p credits.TransferParams) (credits.Transferred, error)
 	RevokeTx(ctx context.Context, tx *sqlx.Tx, p credits.RevokeParams) (credits.Entry, error)
+	UsedTx(ctx context.Context, tx *sqlx.Tx, account string, grant uuid.UUID) (credits.Amount, error)
 	Balance(ctx context.Context, account string) (credits.Balance, error)
 }
 

@@ -325,7 +325,7 @@ func (b *Billing) endChange(ctx context.Context, r changeRow, failed error) erro
 		if err != nil || isUpgrade(from, to) || from.PriceID == to.PriceID {
 			return err
 		}
-		return b.applyPolicy(ctx, tx, r.Account, "change:"+r.ID.String(), "change:"+r.ID.String())
+		return b.applyPolicy(ctx, tx, r.Account, "change:"+r.ID.String(), "change:"+r.ID.String(), r.CreatedAt.Time)
 	})
 	if err != nil {
 		return fmt.Errorf("billing: outcome of plan change %s: %w", r.ID, err)

@@ -128,6 +128,11 @@ func (b *Billing) Checkout(ctx context.Context, p CheckoutParams) (Checkout, err
 	if err != nil {
 		return Checkout{}, err
 	}
+	if c.Mode == ModeSubscription {
+		if err := b.unsubscribedAtStripe(ctx, c, customer); err != nil {
+			return Checkout{}, err
+		}
+	}
 	// Each round but the last closes one page for a subscription, of which there is one at most at any moment.
 	for range maxCloses {
 		var other Checkout
@@ -187,10 +192,40 @@ func (b *Billing) validate(ctx context.Context, p CheckoutParams) (Checkout, err
 		return c, nil
 	}
 	c.Mode, c.TrialDays = ModeSubscription, offer.TrialDays
-	if err := b.unsubscribed(ctx, c.Account, c.Price.Currency); err != nil {
+	err = b.unsubscribed(ctx, c.Account, c.Price.Currency)
+	if errors.Is(err, ErrSubscribed) && b.syncLiving(ctx, c.Account) == nil {
+		err = b.unsubscribed(ctx, c.Account, c.Price.Currency) // it may have ended without our hearing of it
+	}
+	if err != nil {
 		return Checkout{}, err
 	}
 	return c, nil
+}
+
+// syncLiving reads an account's subscription afresh.
+func (b *Billing) syncLiving(ctx context.Context, account string) error {
+	s, err := b.FindSubscription(ctx, account)
+	if err != nil {
+		return err
+	}
+	return b.syncSubscription(ctx, s.ID)
+}
+
+// unsubscribedAtStripe refuses who has a subscription of which we have not heard, because its webhooks were lost: a second
+// one would be paid for beside it.
+func (b *Billing) unsubscribedAtStripe(ctx context.Context, c Checkout, customer string) error {
+	params := &stripe.SubscriptionListParams{Customer: &customer}
+	params.Context = ctx
+	list := b.cfg.Stripe.Subscriptions.List(params)
+	for list.Next() {
+		if err := b.syncSubscription(ctx, list.Subscription().ID); err != nil {
+			return err
+		}
+	}
+	if err := list.Err(); err != nil && !isMissingCustomer(err) {
+		return stripeError("list the subscriptions of customer "+customer, err)
+	}
+	return b.unsubscribed(ctx, c.Account, c.Price.Currency)
 }
 
 // unsubscribed refuses who has a subscription, and a currency that Stripe would not mix with an earlier one's.

@@ -140,6 +140,9 @@ func (b *Billing) settle(ctx context.Context, tx *sqlx.Tx, s *stripe.CheckoutSes
 		b.cfg.Logger.InfoContext(ctx, "checkout session is not ours", slog.String("session", s.ID))
 		return nil
 	}
+	if c.Status == CheckoutPaid && c.SessionID == s.ID {
+		return nil // that is its end: without a lock there is nothing that a disk would have to wait for
+	}
 	if err := b.lockAccount(ctx, tx, c.Account); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -134,7 +135,8 @@ func (b *Billing) walk(ctx context.Context, r *Reconciliation, take func(ctx con
 		return err
 	}
 	for _, kind := range reconciled {
-		for _, id := range objects[kind] {
+		// Stripe lists the newest first, and what came first is taken over first: a subscription ends before the next begins.
+		for _, id := range slices.Backward(objects[kind]) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}

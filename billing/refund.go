@@ -153,7 +153,10 @@ func (b *Billing) PreviewRefund(ctx context.Context, payment uuid.UUID, amount i
 		if amount < 0 || amount > left {
 			return ErrRefundAmount
 		}
-		taken := clawback(p.Credits, min(p.Amount, p.Refunded+p.Disputed+amount), p.Amount) - p.Clawed
+		taken, err := b.toTake(ctx, tx, p, clawback(p.Credits, min(p.Amount, p.Refunded+p.Disputed+amount), p.Amount))
+		if err != nil {
+			return err
+		}
 		preview = RefundPreview{Payment: p.payment(), Amount: Money{amount, p.Currency}, Left: Money{left, p.Currency},
 			Credits: max(0, taken).String(), CreditsLeft: (p.Credits - p.Clawed).String()}
 		return nil

@@ -280,7 +280,7 @@ func (b *Billing) saveSubscription(ctx context.Context, tx *sqlx.Tx, p *subscrip
 			return errStalePicture
 		case old.ID == p.ID:
 			next.CreatedAt = old.CreatedAt
-		case next.subscription().Ended(): // an old one's last words
+		case next.subscription().Ended() && (old.EndedAt == nil || p.Created < old.EndedAt.Unix()): // an old one's last words
 			return nil
 		case !old.subscription().Ended() && old.Status != stripe.SubscriptionStatusIncomplete:
 			b.cfg.Logger.ErrorContext(ctx, "an account has two subscriptions; cancel one in Stripe",

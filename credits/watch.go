@@ -46,5 +46,8 @@ func (o *lowAtOp) needs(n *needs) { n.account(o.account).make = true }
 func (o *lowAtOp) apply(_ context.Context, w *work) error {
 	a := w.account(o.account)
 	a.LowAt, a.dirty, a.more = o.lowAt, true, true
+	if o.lowAt != nil {
+		a.Low = false // told anew, also of an account that never was above
+	}
 	return nil
 }

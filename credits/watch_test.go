@@ -2,7 +2,9 @@ package credits_test
 
 import (
 	"context"
+	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/assert"
@@ -11,6 +13,7 @@ import (
 	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/internal/database"
 	"github.com/quickscale/quickscale/internal/dbtest"
+	"github.com/quickscale/quickscale/internal/jobs"
 )
 
 func TestSetLowAt_LeavesTheOtherLimitsAndGoesWithItsTransaction(t *testing.T) {
@@ -38,5 +41,29 @@ func TestSetLowAt_LeavesTheOtherLimitsAndGoesWithItsTransaction(t *testing.T) {
 		wrong := credits.Amount(-1)
 		require.ErrorIs(t, l.SetLowAt(t.Context(), acc, &wrong), credits.ErrAmountNegative)
 		require.ErrorIs(t, l.SetLowAt(t.Context(), "", &mark), credits.ErrAccountRequired)
+	})
+}
+
+func TestSetLowAt_TellsOfAnAccountThatIsLowAlready(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, withJobs, func(t *testing.T, db *database.DB) {
+		e, err := jobs.New(jobs.Config{DB: db, PollInterval: 20 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+		require.NoError(t, err)
+		lows := make(chan credits.LowBalance, 10)
+		l, err := credits.New(credits.Config{DB: db.Writer(), ReadDB: db.Reader(), Clock: newClock().Now, Jobs: e.Client(),
+			OnLow: func(_ context.Context, low credits.LowBalance) error { lows <- low; return nil }})
+		require.NoError(t, err)
+		require.NoError(t, l.AddWorkers(e.Workers()))
+		require.NoError(t, e.Start(t.Context()))
+		defer func() { require.NoError(t, e.Stop(context.Background())) }()
+		mark := 50 * credits.Credit
+		require.NoError(t, l.SetLowAt(t.Context(), acc, &mark))
+		select {
+		case low := <-lows:
+			assert.Equal(t, mark, low.LowAt)
+			assert.Zero(t, low.Available)
+		case <-time.After(20 * time.Second):
+			t.Fatal("nobody was told")
+		}
 	})
 }

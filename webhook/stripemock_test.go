@@ -32,6 +32,7 @@ var fixtures = []struct{ types, path string }{
 	{"checkout.session.", "/v1/checkout/sessions/cs_123"},
 	{"product.", "/v1/products/prod_123"},
 	{"price.", "/v1/prices/price_123"},
+	{"payment_intent.", "/v1/payment_intents/pi_123"},
 	{"customer.subscription.", "/v1/subscriptions/sub_123"},
 	{"invoice.", "/v1/invoices/in_123"},
 	{"charge.dispute.", "/v1/disputes/dp_123"},

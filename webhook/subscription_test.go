@@ -180,7 +180,7 @@ func (s *shop) allOrdersEndAlike(t *testing.T, subs []billing.Subscription, sinc
 // Whatever order the events of a renewal come in, and however often, the end is the same: the new period's credits, once.
 func TestRenewal_AllOrdersOfItsEventsEndAlike(t *testing.T) {
 	t.Parallel()
-	for declined, count := range map[bool]int{false: 2, true: 6} {
+	for declined, count := range map[bool]int{false: 3, true: 8} {
 		t.Run(fmt.Sprintf("declined first: %t", declined), func(t *testing.T) {
 			t.Parallel()
 			dbtest.Run(t, shopSchema, func(t *testing.T, db *database.DB) {
@@ -216,7 +216,7 @@ func TestRenewal_AllOrdersOfItsEventsEndAlike(t *testing.T) {
 // period, made at Stripe: 60 credits are kept for good, and the 10.00 to pay buy 133.333333 of Pro's.
 func TestPlanChange_AllOrdersOfItsEventsEndAlike(t *testing.T) {
 	t.Parallel()
-	for declined, count := range map[bool]int{false: 2, true: 6} {
+	for declined, count := range map[bool]int{false: 3, true: 8} {
 		t.Run(fmt.Sprintf("declined first: %t", declined), func(t *testing.T) {
 			t.Parallel()
 			dbtest.Run(t, shopSchema, func(t *testing.T, db *database.DB) {
