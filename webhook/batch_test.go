@@ -423,7 +423,7 @@ func TestBatch_OneObjectsEventsKeepTheirOrder(t *testing.T) {
 func TestBatch_TwoProcessesOnTheSameEvents(t *testing.T) {
 	t.Parallel()
 	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) {
-		const count, objects = 240, 80
+		const count, objects = 120, 40
 		first, second := newInbox(t, db, nil), newInbox(t, db, nil)
 		for _, in := range []*inbox{first, second} {
 			webhook.On(in.Processor, kind, effect(db), webhook.WithFetch(func(_ context.Context, id string) (*stripe.CheckoutSession, error) {
