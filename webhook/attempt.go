@@ -33,22 +33,30 @@ type attempt struct {
 	stuck bool
 }
 
-// prepare reads what the handlers need, outside of any transaction.
-func (p *Processor) prepare(ctx context.Context, t task) (*attempt, error) {
+// reader waits for a place among those who read from Stripe, which a type without a fetch needs not.
+func (p *Processor) reader(ctx context.Context, t task) (leave func(), err error) {
+	if !slices.ContainsFunc(p.handlers[t.Type], handler.fetches) {
+		return func() {}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	select {
+	case p.reads <- struct{}{}:
+		return func() { <-p.reads }, nil
+	case <-ctx.Done():
+		return nil, errBusy // its time went by while it waited for others, which is no failure of its own
+	}
+}
+
+// prepare reads what the handlers need, outside of any transaction, and calls done when it has.
+func (p *Processor) prepare(ctx context.Context, t task, done func()) (*attempt, error) {
+	defer done()
 	a := &attempt{task: t, handlers: p.handlers[t.Type], status: StatusDone, outcome: make(chan error, 1)}
 	if len(a.handlers) == 0 {
 		a.status = StatusIgnored
 		return a, nil
 	}
 	a.fetched = slices.ContainsFunc(a.handlers, handler.fetches)
-	if a.fetched {
-		select {
-		case p.reads <- struct{}{}:
-			defer func() { <-p.reads }()
-		case <-ctx.Done():
-			return nil, errBusy // its time went by while it waited for others, which is no failure of its own
-		}
-	}
 	a.events = make([]any, len(a.handlers))
 	reads := withScope(ctx, t.Record)
 	err := guard(func() (err error) {

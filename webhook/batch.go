@@ -192,7 +192,7 @@ func (b *batch) end(err error) {
 type lobby struct {
 	mu      sync.Mutex
 	waiting []*attempt
-	rested  int // in a row
+	rested  int // in a row, as far as it counts
 	until   time.Time
 }
 
@@ -226,12 +226,10 @@ func (l *lobby) rests() bool {
 func (l *lobby) rest() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	pause := longestRest
-	if shift := l.rested; shift < 8 { //nolint:mnd // 250 ms doubled eight times are the minute
-		pause = firstRest << shift
+	l.until = time.Now().Add(min(longestRest, firstRest<<l.rested))
+	if firstRest<<l.rested < longestRest {
+		l.rested++
 	}
-	l.until = time.Now().Add(pause)
-	l.rested++
 }
 
 func (l *lobby) went() {

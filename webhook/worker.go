@@ -40,7 +40,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[jobArgs]) error {
 func (w *worker) Timeout(*river.Job[jobArgs]) time.Duration { return startWindow + 2*tryTimeout }
 
 const (
-	// tryTimeout bounds one try of one event, reads from Stripe included.
+	// tryTimeout bounds one try of one event, reads from Stripe included, and before that the wait for a place to read.
 	tryTimeout = time.Minute
 	// startWindow is how long a job starts events; those that it did not come to are its next run's.
 	startWindow = time.Minute
@@ -133,9 +133,7 @@ func (p *Processor) work(ctx context.Context, ids []string) error {
 // handle tries one event.
 func (p *Processor) handle(ctx context.Context, t task, rest *agenda) {
 	started := time.Now()
-	try, cancel := context.WithTimeout(ctx, tryTimeout)
-	defer cancel()
-	err := p.process(try, t)
+	err := p.process(ctx, t)
 	p.metrics.run(ctx, t.Type, time.Since(started))
 	switch {
 	case err == nil:
@@ -156,8 +154,24 @@ func (p *Processor) process(ctx context.Context, t task) error {
 		return errBusy
 	}
 	defer leave()
+	done, err := p.reader(ctx, t)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
 	for read := range maxReads {
-		a, err := p.prepare(ctx, t)
+		if read > 0 {
+			tasks, err := p.load(ctx, t.ID)
+			if err != nil || len(tasks) == 0 {
+				return err
+			}
+			t = tasks[0]
+			if done, err = p.reader(ctx, t); err != nil {
+				return err
+			}
+		}
+		a, err := p.prepare(ctx, t, done)
 		if err != nil {
 			return err
 		}
@@ -165,11 +179,6 @@ func (p *Processor) process(ctx context.Context, t task) error {
 		if err := p.land(ctx, a, read == 0 && t.Attempts == 0); !errors.Is(err, errStale) {
 			return err
 		}
-		tasks, err := p.load(ctx, t.ID)
-		if err != nil || len(tasks) == 0 {
-			return err
-		}
-		t = tasks[0]
 	}
 	return errStale
 }
