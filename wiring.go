@@ -221,9 +221,16 @@ func (a *App) wireServices() (err error) {
 			return services.Caller{Account: id}, ok
 		},
 		API: a.apiCaller, LoginURL: authPath + "/login", BuyURL: billingPath + "/", Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+		Entitled: a.Billing.Entitled, Jobs: a.jobs.Client(), RateLimit: callLimit,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return a.Services.AddWorkers(a.jobs.Workers())
 }
+
+// callLimit is how many calls of services over HTTP an account may make.
+var callLimit = services.RateLimit{Calls: 600, Window: time.Minute}
 
 func (a *App) wireAdmin() (err error) {
 	a.Admin, err = admin.New(admin.Config{
@@ -263,6 +270,10 @@ func (a *App) wireTasks() error {
 		}},
 		{"services_sweep", sweepEvery, func(ctx context.Context) error {
 			_, err := a.Services.Sweep(ctx)
+			return err
+		}},
+		{"services_prune", pruneEvery, func(ctx context.Context) error {
+			_, err := a.Services.Prune(ctx)
 			return err
 		}},
 		{"auth_sweep", accountsEvery, func(ctx context.Context) error {

@@ -43,8 +43,8 @@ func (s *Services) called(next func(w http.ResponseWriter, r *http.Request, who 
 	}
 }
 
-func (s *Services) apiList(w http.ResponseWriter, _ *http.Request, _ Caller) {
-	web.JSON(w, http.StatusOK, listData{Services: s.List()})
+func (s *Services) apiList(w http.ResponseWriter, r *http.Request, _ Caller) {
+	web.JSON(w, http.StatusOK, listData{Services: s.List(r.Context())})
 }
 
 // apiCall reads the body as JSON whatever its Content-Type says, since curl -d calls everything a form. That opens

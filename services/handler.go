@@ -40,7 +40,7 @@ type listData struct {
 }
 
 func (s *Services) listPage(w http.ResponseWriter, r *http.Request) {
-	s.views.Respond(w, r, http.StatusOK, "services", listData{s.cfg.Path, s.List()})
+	s.views.Respond(w, r, http.StatusOK, "services", listData{s.cfg.Path, s.List(r.Context())})
 }
 
 // formData is the data of service.html.
@@ -61,7 +61,7 @@ type formData struct {
 }
 
 func (s *Services) form(r *http.Request, svc *registered, typed url.Values, wrong map[string]string) formData {
-	d := formData{Path: s.cfg.Path, Service: svc.description(), Fields: formFields(svc.input.schema, "", typed, wrong), Attempt: rand.Text(), BuyURL: s.cfg.BuyURL}
+	d := formData{Path: s.cfg.Path, Service: svc.description(s.settings.last(r.Context())[svc.info.Name], nil), Fields: formFields(svc.input.schema, "", typed, wrong), Attempt: rand.Text(), BuyURL: s.cfg.BuyURL}
 	if _, d.SignedIn = s.cfg.User(r); !d.SignedIn && s.cfg.LoginURL != "" {
 		d.LoginURL = s.loginURL(s.cfg.Path + "/" + svc.info.Name)
 	}
@@ -73,19 +73,19 @@ func (s *Services) loginURL(next string) string {
 }
 
 func (s *Services) showForm(w http.ResponseWriter, r *http.Request) {
-	svc, err := s.find(r.PathValue("name"))
+	svc, err := s.find(r.PathValue("name"), "")
 	switch {
 	case err != nil:
 		s.cfg.Site.Fail(w, r, err)
 	case web.WantsJSON(r):
-		web.JSON(w, http.StatusOK, svc.description())
+		web.JSON(w, http.StatusOK, svc.description(s.settings.last(r.Context())[svc.info.Name], nil))
 	default:
 		s.views.Render(w, r, http.StatusOK, "service", s.form(r, svc, nil, nil))
 	}
 }
 
 func (s *Services) postForm(w http.ResponseWriter, r *http.Request) {
-	svc, err := s.find(r.PathValue("name"))
+	svc, err := s.find(r.PathValue("name"), "")
 	if err != nil {
 		s.cfg.Site.Fail(w, r, err)
 		return
@@ -167,7 +167,7 @@ func readForm(w http.ResponseWriter, r *http.Request, svc *registered) (in formB
 		return in, bodyError(err)
 	}
 	in.typed = r.PostForm
-	if in.raw, err = formInput(svc.input.schema, in.typed); err != nil {
+	if in.raw, err = formInput(svc.input.schema, in.typed, nil); err != nil {
 		return in, err
 	}
 	if in.attempt = r.PostForm.Get("attempt"); in.attempt != "" && len(in.attempt) <= maxAttempt {

@@ -19,7 +19,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/services"
 )
 
@@ -71,7 +70,7 @@ func TestAPI_CallAnswersInTheDocumentedShape(t *testing.T) {
 		assert.Equal(t, "99.5", res.Header.Get("X-Credits-Remaining"))
 		assert.Equal(t, "application/json; charset=utf-8", res.Header.Get("Content-Type"))
 		id := s.calls(ada)[0].ID.String()
-		assert.JSONEq(t, `{"success":true,"data":{"service":"echo","call_id":"`+id+`","result":{"echo":"hi"},"credits_charged":"0.5","balance":"99.5"}}`, text(t, res.Body))
+		assert.JSONEq(t, `{"success":true,"data":{"service":"echo","version":"1","call_id":"`+id+`","result":{"echo":"hi"},"credits_charged":"0.5","balance":"99.5"}}`, text(t, res.Body))
 		for _, kind := range []string{"", "application/json", "text/plain", "nonsense"} {
 			res = s.send(http.MethodPost, "/api/v1/services/echo", `{"text":"hi"}`, "Authorization", "Bearer "+ada, "Content-Type", kind)
 			assert.Equal(t, http.StatusOK, res.StatusCode, kind)
@@ -264,7 +263,7 @@ func TestPages_ListShowsCards(t *testing.T) {
 func TestPages_FormFollowsTheSchema(t *testing.T) {
 	run(t, func(t *testing.T, s *shop) {
 		var got everything
-		require.NoError(t, services.Register(s.Services, services.Func(services.Info{Name: "all", Title: "All <b>"}, func(everything) (credits.Amount, error) { return 0, nil },
+		require.NoError(t, services.Register(s.Services, services.Func(services.Info{Name: "all", Title: "All <b>"}, services.Free(),
 			func(_ context.Context, _ *services.Call, in everything) (done, error) {
 				got = in
 				return done{"ok"}, nil
@@ -337,7 +336,7 @@ func TestPages_CallShowsResultCostAndBalance(t *testing.T) {
 func TestPages_HostileOutputIsEscaped(t *testing.T) {
 	run(t, func(t *testing.T, s *shop) {
 		const hostile = `<script>alert(1)</script>`
-		require.NoError(t, services.Register(s.Services, services.Func(services.Info{Name: "hostile", Title: hostile, Summary: hostile}, func(struct{}) (credits.Amount, error) { return 0, nil },
+		require.NoError(t, services.Register(s.Services, services.Func(services.Info{Name: "hostile", Title: hostile, Summary: hostile}, services.Free(),
 			func(context.Context, *services.Call, struct{}) (map[string]any, error) {
 				return map[string]any{hostile: hostile, "nested": map[string]any{"list": []any{hostile, 1.5, true, nil, []int{}}}}, nil
 			})))
