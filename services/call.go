@@ -24,10 +24,12 @@ const (
 	Queued    Status = "queued"
 	Running   Status = "running"
 	Succeeded Status = "succeeded"
-	// Partial calls have an output that is not complete, and were charged for what it took.
+	// PartlySucceeded calls have an output that is not complete, and were charged for what it took.
 	PartlySucceeded Status = "partial"
 	Failed          Status = "failed"
 )
+
+var statuses = []Status{Queued, Running, Succeeded, PartlySucceeded, Failed}
 
 // The codes of failed calls, besides those that a service's own errors bring.
 const (

@@ -77,7 +77,7 @@ func (f *formField) control(s *jsonschema.Schema) {
 	case s.Format == formatFile:
 		f.Control, f.Accept = "file", s.Properties["data"].ContentMediaType
 	case kind == "boolean":
-		f.Control, f.Checked = "checkbox", f.Value != ""
+		f.Control, f.Checked = "checkbox", f.Value != "" && f.Value != "false"
 	case kind == "integer" || kind == "number":
 		f.Control, f.Step = "number", "any"
 		if kind == "integer" {
@@ -131,7 +131,7 @@ func formObject(s *jsonschema.Schema, path string, form url.Values, files map[st
 		case "object":
 			object[name] = formObject(prop, at, form, files)
 		case "boolean":
-			object[name] = text != ""
+			object[name] = text != "" && text != "false"
 		case "array":
 			if list := formList(prop.Items, text); list != nil {
 				object[name] = list

@@ -68,6 +68,15 @@ var (
 // errEnded: the call is over.
 var errEnded = errors.New("services: the call has ended")
 
+// Part is a part of a stream.
+type Part struct {
+	// Data is what was sent, as JSON.
+	Data json.RawMessage
+	// Units are those metered until then, and Credits what the call costs if it ends there.
+	Units   Units
+	Credits credits.Amount
+}
+
 // meter counts what one call uses.
 type meter struct {
 	kind  PriceKind
@@ -77,7 +86,7 @@ type meter struct {
 	// stop ends the work with a cause.
 	stop func(cause error)
 	// sink gets the parts of a stream. Nil: nobody waits for them.
-	sink func(part json.RawMessage) error
+	sink func(part Part) error
 
 	mu     sync.Mutex
 	units  Units
@@ -169,7 +178,7 @@ func (m *meter) send(part any) error {
 	case m.out:
 		return ErrOutOfCredits
 	}
-	if err := m.sink(text); err != nil {
+	if err := m.sink(Part{Data: text, Units: maps.Clone(m.units), Credits: m.due()}); err != nil {
 		m.left = true
 		m.stop(ErrLeft)
 		return ErrLeft

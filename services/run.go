@@ -83,7 +83,7 @@ func (s *Services) Run(ctx context.Context, p RunParams) (Result, error) {
 // Stream is [Services.Run] for a service that sends its output in parts ([Call.Send]): send gets each of them, one after
 // the other. When send fails, or ctx ends, the caller counts as gone: the work is stopped, and what it has used is
 // charged. A repetition under the same key gives the first result without its parts.
-func (s *Services) Stream(ctx context.Context, p RunParams, send func(part json.RawMessage) error) (Result, error) {
+func (s *Services) Stream(ctx context.Context, p RunParams, send func(part Part) error) (Result, error) {
 	c, err := s.prepare(ctx, p)
 	if err != nil {
 		return Result{}, err
@@ -105,7 +105,7 @@ type prepared struct {
 	// refusal says why the call may not begin, unless it is a repetition of one that did.
 	refusal error
 	// sink gets the parts of a stream. Nil: it is none.
-	sink func(part json.RawMessage) error
+	sink func(part Part) error
 	// background and notify are those of a call that another process will run.
 	background, notify bool
 }

@@ -243,6 +243,12 @@ func params(account, service, key string) services.RunParams {
 	return services.RunParams{Account: account, Service: service, Input: job{Text: "hi"}, IdempotencyKey: key}
 }
 
+func nobody(*http.Request) (services.Caller, bool) { return services.Caller{}, false }
+
+func nobodyCalls(*http.Request) (services.Caller, error) {
+	return services.Caller{}, services.ErrUnauthenticated
+}
+
 // code is the machine code of an error, "" of none.
 func code(err error) string {
 	if err == nil {

@@ -118,7 +118,9 @@ func (s *Services) change(ctx context.Context, fn func(ctx context.Context, tx *
 }
 
 // Settings are what the database says now, by service, without those of which it says nothing.
-func (s *Services) Settings(ctx context.Context) (map[string]Setting, error) { return s.settings.read(ctx) }
+func (s *Services) Settings(ctx context.Context) (map[string]Setting, error) {
+	return s.settings.read(ctx)
+}
 
 // settings keeps what the database says for a moment, so that calls need not ask.
 type settings struct {

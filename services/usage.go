@@ -43,6 +43,8 @@ type Record struct {
 	FinishedAt *time.Time `json:"finished_at,omitempty"`
 	// LatencyMS is how long the work took, in milliseconds.
 	LatencyMS int64 `json:"latency_ms"`
+	// CancelAt is when the end of a call in the background was asked for.
+	CancelAt *time.Time `json:"cancel_at,omitempty"`
 	// Output is what is kept of the output. It is not listed: [Services.FindCall] and [Config.OnEndTx] have it.
 	Output json.RawMessage `json:"result,omitempty"`
 }
@@ -50,7 +52,7 @@ type Record struct {
 func (r callRow) record() (Record, error) {
 	record := Record{ID: r.ID, Account: r.Account, Service: r.Service, Version: r.Version, Status: r.Status, Price: r.Price, Charged: r.Charged, Cached: r.Cached,
 		EntryID: r.EntryID, ErrorCode: r.ErrorCode, ErrorText: r.ErrorText, CreatedAt: r.CreatedAt.Time, StartedAt: r.StartedAt.Std(),
-		FinishedAt: r.FinishedAt.Std(), LatencyMS: r.LatencyUS / 1000}
+		FinishedAt: r.FinishedAt.Std(), LatencyMS: r.LatencyUS / 1000, CancelAt: r.CancelAt.Std()}
 	if r.Output != nil {
 		record.Output = json.RawMessage(*r.Output)
 	}
