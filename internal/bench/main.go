@@ -61,8 +61,9 @@ func pick[T any](o options, quick, full T) T {
 
 // subjects are what can be measured; each has a file of its own.
 var subjects = map[string]func(ctx context.Context, o options, r *report) error{
-	"credits": benchCredits,
-	"webhook": benchWebhook,
+	"credits":  benchCredits,
+	"services": benchServices,
+	"webhook":  benchWebhook,
 }
 
 func main() {
