@@ -80,6 +80,9 @@ func (s *Services) Enqueue(ctx context.Context, p EnqueueParams) (Record, error)
 	if err != nil {
 		return Record{}, err
 	}
+	if err := c.compare(); err != nil {
+		return Record{}, err
+	}
 	c.background, c.notify = true, p.Notify
 	row, err := s.begin(ctx, c)
 	if err != nil {
