@@ -30,7 +30,7 @@ func (l RateLimit) check() error {
 	return nil
 }
 
-// ErrRate: the account has made as many calls as it may.
+// ErrRate says that the account has made as many calls as it may.
 var ErrRate error = problem.New(problem.CodeTooMany, "This account makes too many calls. Try again after the time in the Retry-After header.")
 
 // quota is what is left to an account.

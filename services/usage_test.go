@@ -189,7 +189,7 @@ func TestRateLimit_IsSharedByProcesses(t *testing.T) {
 }
 
 type picture struct {
-	Image services.File `accept:"image/png" json:"image" validate:"required"`
+	Image services.File `accept:"image/png" json:"image"     validate:"required"`
 	Note  string        `json:"note"        validate:"max=5"`
 	Flag  bool          `json:"flag"`
 }

@@ -135,7 +135,7 @@ func (h *Harness) Call(p services.RunParams) (services.Result, error) {
 	if p.Account == "" {
 		p.Account = Account
 	}
-	result, err := h.Services.Run(context.Background(), p)
+	result, err := h.Run(context.Background(), p)
 	h.note(result, err)
 	return result, err
 }
@@ -165,7 +165,7 @@ func decode[Out any](h *Harness, result services.Result) (out Out) {
 // Stream makes a call of [Account] that must succeed, as a stream, and returns the parts and the output.
 func Stream[Part, Out any](h *Harness, service string, input any) (parts []Part, out Out) {
 	h.tb.Helper()
-	result, err := h.Services.Stream(context.Background(), services.RunParams{Account: Account, Service: service, Input: input}, func(p services.Part) error {
+	result, err := h.Stream(context.Background(), services.RunParams{Account: Account, Service: service, Input: input}, func(p services.Part) error {
 		var part Part
 		require(h.tb, json.Unmarshal(p.Data, &part), "read a part of "+service)
 		parts = append(parts, part)

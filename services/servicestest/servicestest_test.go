@@ -31,7 +31,7 @@ func shout() services.Service[in, out] {
 			if in.Text == "fail" {
 				return out{}, services.Failure("No voice.")
 			}
-			return out{strings.ToUpper(in.Text)}, call.Send(out{in.Text})
+			return out{strings.ToUpper(in.Text)}, call.Send(out(in))
 		})
 }
 
