@@ -245,7 +245,7 @@ func (a *App) frozen(ctx context.Context, account string) (bool, error) {
 const paymentGrace = 3 * 24 * time.Hour
 
 func (a *App) wireServices() (err error) {
-	a.Services, err = services.New(services.Config{
+	cfg := services.Config{
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Ledger: a.Credits,
 		User: func(r *http.Request) (services.Caller, bool) {
 			id, ok := accountOf(r)
@@ -253,8 +253,11 @@ func (a *App) wireServices() (err error) {
 		},
 		API: a.apiCaller, LoginURL: authPath + "/login", BuyURL: billingPath + "/", Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 		Entitled: a.Billing.Entitled, Jobs: a.jobs.Client(), RateLimit: callLimit,
-	})
-	if err != nil {
+	}
+	if a.Outbound != nil {
+		cfg.OnEndTx = a.sendCallEnded
+	}
+	if a.Services, err = services.New(cfg); err != nil {
 		return err
 	}
 	return a.Services.AddWorkers(a.jobs.Workers())
