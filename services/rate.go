@@ -14,7 +14,7 @@ import (
 	"github.com/quickscale/quickscale/internal/problem"
 )
 
-// RateLimit is how many calls over HTTP an account may make: Calls in any Window on average, and Calls at once at most.
+// RateLimit is how many calls to the API an account may make: Calls in any Window on average, and Calls at once at most.
 type RateLimit struct {
 	Calls  int
 	Window time.Duration
