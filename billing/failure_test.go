@@ -149,6 +149,20 @@ var calls = map[string]failing{
 			assert.Equal(t, (payments[0].Credits + payments[1].Credits).String(), s.balance())
 		}
 	}},
+	"upgrade as previewed": {route: "POST /v1/subscriptions/{id}", done: []int{303, 409}, begin: func(s *shop) (func() attempt, func(t *testing.T)) {
+		s.subscribe(s.basic.ID, stripetest.CardSucceeds)
+		preview, err := s.PreviewChange(s.t.Context(), s.me.Account, s.pro.ID)
+		require.NoError(s.t, err)
+		// The person agrees to the same second again and again.
+		return s.post("/billing/subscription/change", url.Values{"price": {s.pro.ID}, "proration_date": {fmt.Sprint(preview.ProrationDate)}}), func(t *testing.T) {
+			t.Helper()
+			assert.Equal(t, "Pro", s.same().Plan.Name)
+			payments := s.payments()
+			require.Len(t, payments, 2, "charged once")
+			assert.Equal(t, preview.Due, payments[0].Price)
+			assert.Equal(t, payments[0].Price.Amount+payments[1].Price.Amount, s.taken())
+		}
+	}},
 	"downgrade": {route: "POST /v1/subscription_schedules", done: []int{303, 409}, begin: func(s *shop) (func() attempt, func(t *testing.T)) {
 		s.subscribe(s.pro.ID, stripetest.CardSucceeds)
 		change := s.post("/billing/subscription/change", url.Values{"price": {s.basic.ID}})
@@ -208,7 +222,7 @@ var calls = map[string]failing{
 			s.expect(t, "100", 1000)
 		}
 	}},
-	"refund": {route: "POST /v1/refunds", done: []int{200}, wait: day + time.Hour, begin: func(s *shop) (func() attempt, func(t *testing.T)) {
+	"refund": {route: "POST /v1/refunds", done: []int{200}, wait: time.Hour + time.Minute, begin: func(s *shop) (func() attempt, func(t *testing.T)) {
 		p := s.buy(stripetest.CardSucceeds)
 		asked := false
 		do := s.call(func() error {

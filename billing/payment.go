@@ -302,8 +302,8 @@ func (b *Billing) anyPayment(ctx context.Context, id uuid.UUID) (Payment, error)
 	return row.payment(), nil
 }
 
-// paymentOf finds the payment that a payment intent or a charge is of. One that should be here and is not yet, because
-// its event is still on its way, is an error, so that this is tried again.
+// paymentOf finds the payment that a payment intent or a charge is of. One that should be here, or be paid, and is not yet,
+// because its event is still on its way, is an error, so that this is tried again.
 func (b *Billing) paymentOf(ctx context.Context, tx *sqlx.Tx, intent *stripe.PaymentIntent, charge *stripe.Charge) (p paymentRow, found bool, err error) {
 	intentID, chargeID := "", ""
 	if intent != nil {
@@ -312,10 +312,14 @@ func (b *Billing) paymentOf(ctx context.Context, tx *sqlx.Tx, intent *stripe.Pay
 	if charge != nil {
 		chargeID = charge.ID
 	}
-	if p, found, err = b.paymentTx(ctx, tx, `intent_id = ?`, intentID); found || err != nil {
-		return p, found, err
+	if p, found, err = b.paymentTx(ctx, tx, `intent_id = ?`, intentID); err == nil && !found {
+		p, found, err = b.paymentTx(ctx, tx, `charge_id = ? AND charge_id <> '' AND type <> 'refund'`, chargeID)
 	}
-	if p, found, err = b.paymentTx(ctx, tx, `charge_id = ? AND charge_id <> ''`, chargeID); found || err != nil {
+	if found && !p.payment().Kept() {
+		// Money went back of it, so that it has come: an invoice that was refused at first.
+		return p, false, fmt.Errorf("billing: payment %s is not known to be paid yet", p.ID)
+	}
+	if found || err != nil {
 		return p, found, err
 	}
 	if intent != nil && (intent.Metadata["checkout"] != "" || intent.Metadata[topUpKey] != "" || intent.Invoice != nil) {

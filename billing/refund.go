@@ -85,9 +85,12 @@ type refundRow struct {
 	Error     string        `db:"error"`
 	CreatedAt database.Time `db:"created_at"`
 	UpdatedAt database.Time `db:"updated_at"`
+	// Generation is that of the idempotency key, and DoubtUntil when the next try is. Nil: at once.
+	Generation int64          `db:"generation"`
+	DoubtUntil *database.Time `db:"doubt_until"`
 }
 
-const refundColumns = `id, payment_id, account_id, amount, currency, reason, note, staff, status, refund_id, row_id, error, created_at, updated_at`
+const refundColumns = `id, payment_id, account_id, amount, currency, reason, note, staff, status, refund_id, row_id, error, created_at, updated_at, generation, doubt_until`
 
 func (r refundRow) refund() Refund {
 	return Refund{ID: r.ID, Payment: r.Payment, Account: r.Account, Price: Money{r.Amount, r.Currency}, Reason: r.Reason, Note: r.Note, Staff: r.Staff,
@@ -189,7 +192,7 @@ func (b *Billing) refundTx(ctx context.Context, tx *sqlx.Tx, where string, args 
 func (b *Billing) insertRefund(ctx context.Context, tx *sqlx.Tx, r *refundRow) error {
 	r.CreatedAt = database.At(b.now())
 	r.UpdatedAt = r.CreatedAt
-	const insert = `INSERT INTO qs_billing_refunds (` + refundColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	const insert = `INSERT INTO qs_billing_refunds (` + refundColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, NULL)`
 	_, err := b.db.ExecTx(ctx, tx, insert, r.ID, r.Payment, r.Account, r.Amount, r.Currency, r.Reason, r.Note, r.Staff, r.Status, r.RefundID, r.RowID,
 		r.Error, r.CreatedAt, r.UpdatedAt)
 	if err != nil {
@@ -213,7 +216,7 @@ func (b *Billing) refundStep(ctx context.Context, tx *sqlx.Tx, r refundRow) erro
 		return fmt.Errorf("billing: make an id: %w", err)
 	}
 	note := r.Error
-	if r.Status == RefundRequested {
+	if note == "" && r.Status == RefundRequested {
 		note = r.Note
 	}
 	_, err = b.db.ExecTx(ctx, tx, `INSERT INTO qs_billing_refund_steps (id, refund_id, status, note, at) VALUES (?, ?, ?, ?, ?)`,

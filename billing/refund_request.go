@@ -70,12 +70,12 @@ func (b *Billing) PreviewRefund(ctx context.Context, payment uuid.UUID, amount i
 		if amount < 0 || amount > left {
 			return ErrRefundAmount
 		}
-		taken, err := b.toTake(ctx, tx, p, clawback(p.Credits, min(p.Amount, p.Refunded+p.Disputed+amount), p.Amount))
+		m, err := b.movement(ctx, tx, p, clawback(p.Credits, min(p.Amount, p.Refunded+p.Disputed+amount), p.Amount))
 		if err != nil {
 			return err
 		}
 		preview = RefundPreview{Payment: p.payment(), Amount: Money{amount, p.Currency}, Left: Money{left, p.Currency},
-			Credits: max(0, taken).String(), CreditsLeft: (p.Credits - p.Clawed).String()}
+			Credits: m.take.String(), CreditsLeft: (p.Credits - p.Clawed).String()}
 		return nil
 	})
 	return preview, err
@@ -174,12 +174,15 @@ func (b *Billing) askRefund(ctx context.Context, row refundRow) error {
 		params.Charge = &payment.ChargeID
 	}
 	params.Context = ctx
-	params.SetIdempotencyKey("refund-" + row.ID.String())
+	params.SetIdempotencyKey(row.key())
 	made, err := b.cfg.Stripe.Refunds.New(params)
 	if err == nil {
 		return b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return b.saveRefund(ctx, tx, made) })
 	}
 	failed := stripeError("refund", err)
+	if isOutage(err) {
+		return errors.Join(failed, b.doubtRefund(ctx, row))
+	}
 	if errors.Is(failed, ErrStripe) {
 		return failed
 	}
@@ -205,12 +208,44 @@ func (b *Billing) askRefund(ctx context.Context, row refundRow) error {
 	return ErrRefundRefused
 }
 
+// key is the idempotency key of the next try.
+func (r refundRow) key() string {
+	if r.Generation == 0 {
+		return "refund-" + r.ID.String()
+	}
+	return fmt.Sprintf("refund-%s-%d", r.ID, r.Generation)
+}
+
+// refundDoubt is how long Stripe is given to show a refund that it has answered with an error of its own.
+const refundDoubt = time.Hour
+
+// doubtRefund notes that Stripe has answered with an error of its own: the next try has a new key, and comes when it is
+// plain that the refund was not made.
+func (b *Billing) doubtRefund(ctx context.Context, row refundRow) error {
+	return b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		if err := b.lockAccount(ctx, tx, row.Account); err != nil {
+			return err
+		}
+		now := b.now()
+		n, err := b.db.ExecTx(ctx, tx, `UPDATE qs_billing_refunds SET generation = ?, doubt_until = ?, updated_at = ? WHERE id = ? AND status = 'requested' AND generation = ?`,
+			row.Generation+1, database.At(now.Add(refundDoubt)), database.At(now), row.ID, row.Generation)
+		if err != nil {
+			return fmt.Errorf("billing: doubt refund %s: %w", row.ID, err)
+		}
+		if n == 0 {
+			return nil // its outcome, or another's doubt, came first
+		}
+		row.UpdatedAt, row.Error = database.At(now), "Stripe answered with an error. Unless it turns out to have refunded, it is asked again in an hour."
+		return b.refundStep(ctx, tx, row)
+	})
+}
+
 // refundKey is the metadata that carries our refund's id.
 const refundKey = "refund"
 
 // ResumeRefunds goes on with refunds whose outcome was not recorded within a minute, because the process ended or
-// Stripe's answer was lost: it looks whether Stripe has them, and asks for those that it has not. Call it now and then;
-// it returns how many have an outcome now.
+// Stripe's answer was lost: it looks whether Stripe has them, and asks for those that it has not, after an error of Stripe's
+// own an hour later and under another key. Call it now and then; it returns how many have an outcome now.
 func (b *Billing) ResumeRefunds(ctx context.Context) (resumed int, err error) {
 	var rows []refundRow
 	// Runs along qs_billing_refunds_open.
@@ -219,20 +254,19 @@ func (b *Billing) ResumeRefunds(ctx context.Context) (resumed int, err error) {
 		return 0, fmt.Errorf("billing: open refunds: %w", err)
 	}
 	for _, row := range rows {
-		one := b.resumeRefund(ctx, row)
-		if one == nil || errors.Is(one, ErrRefundRefused) {
+		ended, one := b.resumeRefund(ctx, row)
+		if ended {
 			resumed++
-			continue
 		}
 		err = errors.Join(err, one)
 	}
 	return resumed, err
 }
 
-func (b *Billing) resumeRefund(ctx context.Context, row refundRow) error {
+func (b *Billing) resumeRefund(ctx context.Context, row refundRow) (ended bool, err error) {
 	payment, err := b.anyPayment(ctx, row.Payment)
 	if err != nil {
-		return err
+		return false, err
 	}
 	params := &stripe.RefundListParams{ListParams: stripe.ListParams{Context: ctx, Limit: stripe.Int64(100)}}
 	if payment.IntentID != "" {
@@ -244,11 +278,18 @@ func (b *Billing) resumeRefund(ctx context.Context, row refundRow) error {
 	refunds := b.cfg.Stripe.Refunds.List(params)
 	for refunds.Next() {
 		if r := refunds.Refund(); r.Metadata[refundKey] == row.ID.String() {
-			return b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return b.saveRefund(ctx, tx, r) })
+			err := b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return b.saveRefund(ctx, tx, r) })
+			return err == nil, err
 		}
 	}
 	if err := refunds.Err(); err != nil {
-		return stripeError("list refunds", err)
+		return false, stripeError("list refunds", err)
 	}
-	return b.askRefund(ctx, row)
+	if row.DoubtUntil != nil && b.now().Before(row.DoubtUntil.Time) {
+		return false, nil
+	}
+	if err := b.askRefund(ctx, row); err != nil && !errors.Is(err, ErrRefundRefused) {
+		return false, err
+	}
+	return true, nil
 }
