@@ -340,18 +340,20 @@ func TestFailures_AreSaidPlainlyAndTheBooksAreRight(t *testing.T) {
 	t.Parallel()
 	for name, c := range calls {
 		t.Run(name, func(t *testing.T) {
-			on := runSQLite
-			if c.writes {
-				on = run
-			}
-			on(t, func(t *testing.T, s *shop) {
+			each := func(t *testing.T, s *shop) {
+				t.Helper()
 				s.basic, s.pro = s.plan("Basic", "100", 1000, "month"), s.plan("Pro", "400", 3000, "month")
 				for i, f := range failures {
 					s.me = billing.Customer{Account: fmt.Sprintf("person-%d", i), Email: fmt.Sprintf("person-%d@example.com", i), Name: "Ada", Verified: true}
 					s.who = &s.me
 					s.failOnce(t, c, f.name, f.kind)
 				}
-			})
+			}
+			if c.writes {
+				run(t, each)
+				return
+			}
+			runSQLite(t, each)
 		})
 	}
 }
