@@ -95,6 +95,7 @@ type Refunds interface {
 	RefundStats(ctx context.Context, p billing.RefundStatsParams) (billing.RefundStats, error)
 	Disputes(ctx context.Context, p billing.DisputesParams) (disputes []billing.Dispute, more bool, err error)
 	FindDispute(ctx context.Context, id uuid.UUID) (billing.Dispute, error)
+	DisputeTrail(ctx context.Context, id uuid.UUID) ([]billing.DisputeStep, error)
 }
 
 // Catalogue is what is sold; *billing.Billing is one.
