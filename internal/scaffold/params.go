@@ -98,11 +98,14 @@ func Names[T Sample | Site](all []T) []string {
 
 var validName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
 
+// ValidName tells whether a project can have the name; see [Params.Name].
+func ValidName(name string) bool { return validName.MatchString(name) && !strings.HasSuffix(name, "-") }
+
 // complete fills in the defaults. Its error tells all faults.
 func (p Params) complete() (Params, error) {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	if !validName.MatchString(p.Name) || strings.HasSuffix(p.Name, "-") {
+	if !ValidName(p.Name) {
 		fault("the name %q: use lower-case letters, digits and hyphens, a letter first, at most 40", p.Name)
 	}
 	if p.Module == "" {
