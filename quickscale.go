@@ -21,6 +21,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -122,8 +123,26 @@ type Config struct {
 	OutboundTypes []string
 	// OutboundLoopback lets people's endpoints be on this machine and without TLS. In development only.
 	OutboundLoopback bool
+	// WithoutOrganisations leaves out accounts that several people share: everybody has their own and nothing else.
+	WithoutOrganisations bool
+	// Permissions are what roles may do beside the library's own; see [auth.Config.Permissions]. Nil: nothing more.
+	Permissions map[auth.Role][]auth.Permission
+	// AccountData is what the host keeps about accounts, so that it joins their export and their end beside credits,
+	// payments and usage. Nil: nothing.
+	AccountData []auth.AccountData
 	// AdminEmail becomes an administrator once the address is verified. Empty: nobody does.
 	AdminEmail string
+	// OAuth are other sites by which people can log in, such as auth.Google(id, secret). Nil: none.
+	OAuth []auth.OAuthProvider
+	// TrustedProxies are the addresses of the host's own reverse proxies, from which X-Forwarded-For is believed. Nil: the
+	// address of a connection is that of the person.
+	TrustedProxies []netip.Prefix
+	// Breaches looks new passwords up among leaked ones, such as auth.PwnedPasswords, which asks a service by the first
+	// five digits of a hash. Nil: only the list of common passwords is asked.
+	Breaches auth.BreachChecker
+	// StaffSecondFactor opens the back office only to who logs in with a second step; who has none sets one up at the
+	// next log-in.
+	StaffSecondFactor bool
 	// Templates replaces built-in templates by path: "web/layout.html", "auth/login.html". Nil: none.
 	Templates fs.FS
 	// Nav are links in the header before the built-in ones.
@@ -226,9 +245,6 @@ func (a *App) Stop(ctx context.Context) error {
 
 // Stripe is the client that the application uses.
 func (a *App) Stripe() *client.API { return a.stripe }
-
-// Ledger account of a user: the user's id.
-func account(u auth.User) string { return u.ID }
 
 // Simulated names what is not real in this process, for a banner at the start: "stripe", "mail". Empty in production.
 func (a *App) Simulated() []string {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,9 +18,13 @@ import (
 	"github.com/quickscale/quickscale/internal/problem"
 )
 
-// An API key is prefix.secret: the prefix begins with qs_ and names the key, the secret is as newSecret makes it.
+// KeyPattern finds API keys in text, for secret scanners (RE2 syntax). A match whose last six characters are not the
+// checksum of what stands before is no key of ours; [IsAPIKey] tells.
+const KeyPattern = `\bqs_(?:live|test)_[a-z0-9]{12}\.[A-Za-z0-9_-]{43}[0-9A-Za-z]{6}`
+
+// An API key is prefix.secret. The prefix is qs_live_ or qs_test_ and the key's name; the secret is as newSecret makes
+// it, with a checksum of all that stands before.
 const (
-	keyMark       = "qs_"
 	keyNameChars  = 12
 	maxKeys       = 100
 	maxKeyYears   = 100
@@ -29,10 +35,16 @@ const (
 // APIKey lets a program act for its owner. Its secret is not kept.
 type APIKey struct {
 	ID string `json:"id"`
+	// AccountID is the account that it acts as.
+	AccountID string `json:"account_id"`
 	// Prefix is the part of the key before the dot, by which its owner knows it again.
-	Prefix    string    `json:"prefix"`
-	Name      string    `json:"name"`
-	CreatedAt time.Time `json:"created_at"`
+	Prefix string `json:"prefix"`
+	Name   string `json:"name"`
+	// Scopes are what it may do; see [APIKey.Allows].
+	Scopes []string `json:"scopes"`
+	// Networks are the addresses from where it works. Empty: from everywhere.
+	Networks  []netip.Prefix `json:"networks"`
+	CreatedAt time.Time      `json:"created_at"`
 	// ExpiresAt is when it stops working. Nil: never.
 	ExpiresAt *time.Time `json:"expires_at"`
 	// LastUsedAt is right to the minute.
@@ -40,37 +52,58 @@ type APIKey struct {
 	RevokedAt  *time.Time `json:"revoked_at"`
 }
 
+// Allows tells that the key has a scope. A key without scopes allows nothing.
+func (k APIKey) Allows(scope string) bool { return slices.Contains(k.Scopes, scope) }
+
 type keyRow struct {
 	ID         string         `db:"id"`
 	UserID     string         `db:"user_id"`
+	AccountID  *string        `db:"account_id"` // nil: the user's id
 	Prefix     string         `db:"prefix"`
 	Name       string         `db:"name"`
 	SecretHash []byte         `db:"secret_hash"`
+	Scopes     string         `db:"scopes"`
+	Networks   networks       `db:"networks"`
 	CreatedAt  database.Time  `db:"created_at"`
 	ExpiresAt  *database.Time `db:"expires_at"`
 	LastUsedAt *database.Time `db:"last_used_at"`
 	RevokedAt  *database.Time `db:"revoked_at"`
 }
 
-const keyColumns = `id, user_id, prefix, name, secret_hash, created_at, expires_at, last_used_at, revoked_at`
+const keyColumns = `id, user_id, account_id, prefix, name, secret_hash, scopes, networks, created_at, expires_at, last_used_at, revoked_at`
 
 func (r keyRow) key() APIKey {
-	return APIKey{ID: r.ID, Prefix: r.Prefix, Name: r.Name, CreatedAt: r.CreatedAt.Time, ExpiresAt: r.ExpiresAt.Std(), LastUsedAt: r.LastUsedAt.Std(),
+	return APIKey{ID: r.ID, AccountID: r.account(), Prefix: r.Prefix, Name: r.Name, Scopes: strings.Fields(r.Scopes), Networks: r.Networks, CreatedAt: r.CreatedAt.Time, ExpiresAt: r.ExpiresAt.Std(), LastUsedAt: r.LastUsedAt.Std(),
 		RevokedAt: r.RevokedAt.Std()}
+}
+
+func (r keyRow) account() string {
+	if r.AccountID != nil {
+		return *r.AccountID
+	}
+	return r.UserID
 }
 
 // CreateAPIKeyParams describe a key.
 type CreateAPIKeyParams struct {
 	UserID string
+	// AccountID is the account that the key acts as: the user's own or an organisation in which their role makes keys. Empty:
+	// their own.
+	AccountID string
 	// Name says what it is for, 1 to 100 characters.
 	Name string
 	// ExpiresAt is when it stops working, in the future and within 100 years. Nil: never.
 	ExpiresAt *time.Time
-	Client    Client
+	// Scopes are what it may do, of Config.KeyScopes. Nil where the host has but one: that one.
+	Scopes []string
+	// Networks are the addresses from where it works, at most 20. Nil: from everywhere.
+	Networks []netip.Prefix
+	Client   Client
 }
 
 // CreateAPIKey makes a key. token is the whole key, and cannot be had again. [ErrUnverified] and [ErrDisabled] when the
-// account may have none; [ErrTooManyKeys] when it has 100; [ErrNotFound]; a problem of code "invalid" that names the
+// account may have none; [ErrTooManyKeys] when it has 100; [ErrNoOrganisation] and
+// [ErrOrgRole] when they may have none of the account; [ErrNotFound]; a problem of code "invalid" that names the
 // fields.
 func (a *Auth) CreateAPIKey(ctx context.Context, p CreateAPIKeyParams) (key APIKey, token string, err error) {
 	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
@@ -97,6 +130,15 @@ func (a *Auth) CreateAPIKeyTx(ctx context.Context, tx *sqlx.Tx, p CreateAPIKeyPa
 	case p.ExpiresAt.After(now.AddDate(maxKeyYears, 0, 0)):
 		wrong["expires_at"] = "Choose a day within the next 100 years, or none."
 	}
+	if len(p.Scopes) == 0 && len(a.cfg.KeyScopes) == 1 {
+		p.Scopes = a.cfg.KeyScopes
+	}
+	if message := a.checkScopes(p.Scopes); message != "" {
+		wrong["scopes"] = message
+	}
+	if len(p.Networks) > maxNetworks {
+		wrong["networks"] = fmt.Sprintf("Use at most %d networks.", maxNetworks)
+	}
 	if len(wrong) > 0 {
 		return key, "", problem.Invalid(wrong)
 	}
@@ -109,6 +151,9 @@ func (a *Auth) CreateAPIKeyTx(ctx context.Context, tx *sqlx.Tx, p CreateAPIKeyPa
 	case u.VerifiedAt == nil:
 		return key, "", ErrUnverified
 	}
+	if err := a.mayMakeKeys(ctx, tx, u, &p.AccountID); err != nil {
+		return key, "", err
+	}
 	var n int
 	const count = `SELECT COUNT(*) FROM qs_auth_api_keys WHERE user_id = ? AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)`
 	if err := a.db.GetTx(ctx, tx, &n, count, u.ID, database.At(now)); err != nil {
@@ -117,14 +162,14 @@ func (a *Auth) CreateAPIKeyTx(ctx context.Context, tx *sqlx.Tx, p CreateAPIKeyPa
 	if n >= maxKeys {
 		return key, "", ErrTooManyKeys
 	}
-	row, secret, err := a.insertKey(ctx, tx, keyRow{UserID: u.ID, Name: p.Name, CreatedAt: database.At(now), ExpiresAt: database.AtPtr(p.ExpiresAt)})
+	row, secret, err := a.insertKey(ctx, tx, keyRow{UserID: u.ID, AccountID: &p.AccountID, Name: p.Name, Scopes: joinScopes(p.Scopes), Networks: p.Networks, CreatedAt: database.At(now), ExpiresAt: database.AtPtr(p.ExpiresAt)})
 	if err != nil {
 		return key, "", err
 	}
 	if err := a.record(ctx, tx, u.ID, EventKeyCreated, row.Prefix, p.Client); err != nil {
 		return key, "", err
 	}
-	return row.key(), row.Prefix + "." + secret, nil
+	return row.key(), withChecksum(row.Prefix + "." + secret), nil
 }
 
 // prefixTries is how many prefixes are drawn before something must be wrong; there are 36^12.
@@ -137,11 +182,12 @@ func (a *Auth) insertKey(ctx context.Context, tx *sqlx.Tx, row keyRow) (keyRow, 
 	}
 	secret, hash := newSecret()
 	row.ID, row.SecretHash = id, hash
-	const insert = `INSERT INTO qs_auth_api_keys (id, user_id, prefix, name, secret_hash, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+	const insert = `INSERT INTO qs_auth_api_keys (id, user_id, account_id, prefix, name, secret_hash, scopes, networks, created_at, expires_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (prefix) DO NOTHING`
 	for range prefixTries {
-		row.Prefix = newPrefix()
-		n, err := a.db.ExecTx(ctx, tx, insert, row.ID, row.UserID, row.Prefix, row.Name, row.SecretHash, row.CreatedAt, row.ExpiresAt)
+		row.Prefix = a.cfg.KeyMode.mark() + newKeyName()
+		n, err := a.db.ExecTx(ctx, tx, insert, row.ID, row.UserID, row.AccountID, row.Prefix, row.Name, row.SecretHash, row.Scopes, row.Networks, row.CreatedAt, row.ExpiresAt)
 		if err != nil {
 			return row, "", fmt.Errorf("auth: write a key of user %s: %w", row.UserID, err)
 		}
@@ -152,7 +198,7 @@ func (a *Auth) insertKey(ctx context.Context, tx *sqlx.Tx, row keyRow) (keyRow, 
 	return row, "", fmt.Errorf("auth: no free prefix in %d tries", prefixTries)
 }
 
-func newPrefix() string {
+func newKeyName() string {
 	name := make([]byte, 0, keyNameChars)
 	for len(name) < keyNameChars {
 		var b [1]byte
@@ -162,13 +208,19 @@ func newPrefix() string {
 			name = append(name, keyNameDigits[at%len(keyNameDigits)])
 		}
 	}
-	return keyMark + string(name)
+	return string(name)
 }
 
 // parseKey cuts a key into its parts; false when it has not the form of one.
 func parseKey(token string) (prefix, secret string, ok bool) {
-	prefix, secret, ok = strings.Cut(token, ".")
-	name, marked := strings.CutPrefix(prefix, keyMark)
+	if len(token) < keyCheckChars || withChecksum(token[:len(token)-keyCheckChars]) != token {
+		return "", "", false
+	}
+	prefix, secret, ok = strings.Cut(token[:len(token)-keyCheckChars], ".")
+	name, marked := strings.CutPrefix(prefix, KeyLive.mark())
+	if !marked {
+		name, marked = strings.CutPrefix(prefix, KeyTest.mark())
+	}
 	if !ok || !marked || len(name) != keyNameChars || !isSecret(secret) {
 		return "", "", false
 	}
@@ -180,21 +232,40 @@ func parseKey(token string) (prefix, secret string, ok bool) {
 	return prefix, secret, true
 }
 
-// AuthenticateKey returns whose an API key is. [ErrKey], and nothing more, when it is wrong, expired or revoked, or its
-// owner is unverified or disabled.
-func (a *Auth) AuthenticateKey(ctx context.Context, token string) (User, APIKey, error) {
-	prefix, secret, ok := parseKey(token)
+// AuthenticateRequest returns whose the API key of a request is, as [BearerToken] finds it. [ErrKey] as
+// [Auth.AuthenticateKey], and when the key does not work from the client's address.
+func (a *Auth) AuthenticateRequest(r *http.Request) (User, APIKey, error) {
+	token, ok := BearerToken(r)
 	if !ok {
+		return User{}, APIKey{}, ErrKey
+	}
+	addr, _ := netip.ParseAddr(ClientOf(a.behindProxy(r)).IP)
+	return a.authenticateKey(r.Context(), token, addr)
+}
+
+// AuthenticateKey returns whose an API key is. [ErrKey], and nothing more, when it is wrong, expired or revoked, made for
+// the other mode or for some networks only, or its owner is unverified or disabled. It reads one row.
+func (a *Auth) AuthenticateKey(ctx context.Context, token string) (User, APIKey, error) {
+	return a.authenticateKey(ctx, token, netip.Addr{})
+}
+
+func (a *Auth) authenticateKey(ctx context.Context, token string, from netip.Addr) (User, APIKey, error) {
+	prefix, secret, ok := parseKey(token)
+	if !ok || !strings.HasPrefix(prefix, a.cfg.KeyMode.mark()) {
 		return User{}, APIKey{}, ErrKey
 	}
 	var row struct {
 		userRow
-		Key keyRow `db:"key"`
+		Key  keyRow   `db:"key"`
+		Role *OrgRole `db:"key_role"`
 	}
 	const query = `SELECT ` + userColumns + `,
 			k.id AS "key.id", k.user_id AS "key.user_id", k.prefix AS "key.prefix", k.name AS "key.name", k.secret_hash AS "key.secret_hash",
+			k.account_id AS "key.account_id", m.role AS key_role, k.scopes AS "key.scopes", k.networks AS "key.networks",
 			k.created_at AS "key.created_at", k.expires_at AS "key.expires_at", k.last_used_at AS "key.last_used_at", k.revoked_at AS "key.revoked_at"
-		FROM qs_auth_api_keys k JOIN qs_auth_users u ON u.id = k.user_id WHERE k.prefix = ?`
+		FROM qs_auth_api_keys k JOIN qs_auth_users u ON u.id = k.user_id
+			LEFT JOIN qs_auth_members m ON m.organisation_id = COALESCE(k.account_id, k.user_id) AND m.user_id = k.user_id
+		WHERE k.prefix = ?`
 	err := a.db.Get(ctx, &row, query, prefix)
 	if err != nil && !database.IsNoRows(err) {
 		return User{}, APIKey{}, fmt.Errorf("auth: find an API key: %w", err)
@@ -202,7 +273,8 @@ func (a *Auth) AuthenticateKey(ctx context.Context, token string) (User, APIKey,
 	now, k := a.now(), row.Key
 	// An unknown prefix compares with no hash at all, which no secret has.
 	right := subtle.ConstantTimeCompare(hashSecret(secret), k.SecretHash) == 1
-	if !right || k.RevokedAt != nil || k.ExpiresAt != nil && !k.ExpiresAt.After(now) || row.VerifiedAt == nil || row.DisabledAt != nil {
+	if !right || k.RevokedAt != nil || k.ExpiresAt != nil && !k.ExpiresAt.After(now) || row.VerifiedAt == nil || row.DisabledAt != nil ||
+		!k.Networks.allow(from) || !a.actsFor(k, row.user(), row.Role) {
 		return User{}, APIKey{}, ErrKey
 	}
 	if k.LastUsedAt == nil || now.Sub(k.LastUsedAt.Time) >= keyUsedEvery {
@@ -214,6 +286,30 @@ func (a *Auth) AuthenticateKey(ctx context.Context, token string) (User, APIKey,
 		k.LastUsedAt = &at
 	}
 	return row.user(), k.key(), nil
+}
+
+// actsFor tells that the key's owner may act for the key's account by a key; role is theirs in it where that is an
+// organisation.
+func (a *Auth) actsFor(k keyRow, u User, role *OrgRole) bool {
+	if k.account() == u.AccountID {
+		return true
+	}
+	return role != nil && role.MayMakeKeys() && !a.cfg.WithoutOrganisations
+}
+
+// mayMakeKeys checks that a locked user may have keys of an account, which is their own where it is empty.
+// [ErrNoOrganisation], [ErrOrgRole].
+func (a *Auth) mayMakeKeys(ctx context.Context, tx *sqlx.Tx, u userRow, account *string) error {
+	own := u.user().AccountID
+	setDefault(account, own)
+	if *account == own {
+		return nil
+	}
+	_, role, err := a.lockOrganisation(ctx, tx, *account, u.ID)
+	if err == nil && !role.MayMakeKeys() {
+		err = ErrOrgRole
+	}
+	return err
 }
 
 func (a *Auth) touchKey(ctx context.Context, id string, now time.Time) error {
@@ -237,6 +333,8 @@ func BearerToken(r *http.Request) (string, bool) {
 // APIKeysParams choose a page of a user's keys.
 type APIKeysParams struct {
 	UserID string
+	// AccountID leaves out the keys of other accounts. Empty: all.
+	AccountID string
 	// Before is the id of the last key of the page before. Empty: begin with the newest.
 	Before string
 	// Limit is the size of the page, at most 500. 0: 50.
@@ -250,6 +348,9 @@ func (a *Auth) APIKeys(ctx context.Context, p APIKeysParams) (keys []APIKey, mor
 	}
 	// Runs along qs_auth_api_keys_user.
 	query, args := `SELECT `+keyColumns+` FROM qs_auth_api_keys WHERE user_id = ?`, []any{p.UserID}
+	if isID(p.AccountID) {
+		query, args = query+` AND COALESCE(account_id, user_id) = ?`, append(args, p.AccountID)
+	}
 	if isID(p.Before) {
 		query, args = query+` AND id < ?`, append(args, p.Before)
 	}

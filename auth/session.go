@@ -17,14 +17,20 @@ const seenEvery = time.Minute
 // Session is one browser's log-in.
 type Session struct {
 	// ID names the session; it lets nobody in.
-	ID         string    `json:"id"`
-	IP         string    `json:"ip"`
-	Agent      string    `json:"agent"`
-	Remember   bool      `json:"remember"`
-	CreatedAt  time.Time `json:"created_at"`
+	ID        string    `json:"id"`
+	IP        string    `json:"ip"`
+	Agent     string    `json:"agent"`
+	Remember  bool      `json:"remember"`
+	CreatedAt time.Time `json:"created_at"`
+	// AuthAt is when the person last proved who they are: at the log-in, or when asked again since.
+	AuthAt     time.Time `json:"auth_at"`
 	LastSeenAt time.Time `json:"last_seen_at"`
 	// ExpiresAt is when it ends however much it is used.
 	ExpiresAt time.Time `json:"expires_at"`
+	// ImpersonatorID is the member of staff who acts as the person. Empty: it is the person. Only [SessionFrom] tells it.
+	ImpersonatorID string `json:"impersonator_id,omitempty"`
+
+	account Account // only where a request was resumed
 }
 
 // Device is the browser and the system as people call them.
@@ -36,6 +42,8 @@ type SignedIn struct {
 	Session Session
 	// Token is what the browser holds; it is stored nowhere in clear.
 	Token string
+	// Device is what the browser is to be known again by. Empty: it keeps what it has.
+	Device string
 }
 
 // LogValue is the user's id: the token must not be logged.
@@ -47,15 +55,17 @@ type sessionRow struct {
 	Agent      string        `db:"agent"`
 	Remember   bool          `db:"remember"`
 	CreatedAt  database.Time `db:"created_at"`
+	AuthAt     database.Time `db:"auth_at"`
 	LastSeenAt database.Time `db:"last_seen_at"`
 	IdleUntil  database.Time `db:"idle_until"`
 	ExpiresAt  database.Time `db:"expires_at"`
 }
 
-const sessionColumns = `id, ip, agent, remember, created_at, last_seen_at, idle_until, expires_at`
+const sessionColumns = `id, ip, agent, remember, created_at, auth_at, last_seen_at, idle_until, expires_at`
 
 func (r sessionRow) session() Session {
-	return Session{r.ID, r.IP, r.Agent, r.Remember, r.CreatedAt.Time, r.LastSeenAt.Time, r.ExpiresAt.Time}
+	return Session{ID: r.ID, IP: r.IP, Agent: r.Agent, Remember: r.Remember, CreatedAt: r.CreatedAt.Time, AuthAt: r.AuthAt.Time, LastSeenAt: r.LastSeenAt.Time,
+		ExpiresAt: r.ExpiresAt.Time}
 }
 
 // idle is how long a session lives without a request.
@@ -81,11 +91,12 @@ func (a *Auth) startSession(ctx context.Context, tx *sqlx.Tx, u userRow, remembe
 	}
 	token, hash := newSecret()
 	now := a.now()
-	s := sessionRow{ID: id, IP: c.IP, Agent: cleanText(c.Agent), Remember: remember, CreatedAt: database.At(now), LastSeenAt: database.At(now),
+	s := sessionRow{ID: id, IP: c.IP, Agent: cleanText(c.Agent), Remember: remember, CreatedAt: database.At(now), AuthAt: database.At(now), LastSeenAt: database.At(now),
 		ExpiresAt: database.At(now.Add(a.lifetime(remember)))}
 	s.IdleUntil = earlier(database.At(now.Add(a.idle(remember))), s.ExpiresAt)
-	const insert = `INSERT INTO qs_auth_sessions (` + sessionColumns + `, token_hash, user_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
-	if _, err := a.db.ExecTx(ctx, tx, insert, s.ID, s.IP, s.Agent, s.Remember, s.CreatedAt, s.LastSeenAt, s.IdleUntil, s.ExpiresAt, hash, u.ID); err != nil {
+	const insert = `INSERT INTO qs_auth_sessions (` + sessionColumns + `, token_hash, user_id, organisation_id)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT organisation_id FROM qs_auth_users WHERE id = ?))`
+	if _, err := a.db.ExecTx(ctx, tx, insert, s.ID, s.IP, s.Agent, s.Remember, s.CreatedAt, s.AuthAt, s.LastSeenAt, s.IdleUntil, s.ExpiresAt, hash, u.ID, u.ID); err != nil {
 		return SignedIn{}, fmt.Errorf("auth: write a session of user %s: %w", u.ID, err)
 	}
 	return SignedIn{User: u.user(), Session: s.session(), Token: token}, nil
@@ -102,14 +113,21 @@ func earlier(a, b database.Time) database.Time {
 func (a *Auth) resume(ctx context.Context, token string) (User, Session, bool, error) {
 	var row struct {
 		userRow
-		Session sessionRow `db:"session"`
+		Session      sessionRow `db:"session"`
+		Account      accountRow `db:"account"`
+		Impersonator *string    `db:"impersonator_id"`
 	}
 	const query = `SELECT ` + userColumns + `,
 			s.id AS "session.id", s.ip AS "session.ip", s.agent AS "session.agent", s.remember AS "session.remember",
-			s.created_at AS "session.created_at", s.last_seen_at AS "session.last_seen_at",
-			s.idle_until AS "session.idle_until", s.expires_at AS "session.expires_at"
+			s.created_at AS "session.created_at", s.auth_at AS "session.auth_at", s.last_seen_at AS "session.last_seen_at",
+			s.idle_until AS "session.idle_until", s.expires_at AS "session.expires_at", s.impersonator_id,
+			o.id AS "account.id", o.name AS "account.name", m.role AS "account.role"
 		FROM qs_auth_sessions s JOIN qs_auth_users u ON u.id = s.user_id
-		WHERE s.token_hash = ? AND s.revoked_at IS NULL AND u.disabled_at IS NULL`
+			LEFT JOIN qs_auth_members m ON m.organisation_id = s.organisation_id AND m.user_id = s.user_id
+			LEFT JOIN qs_auth_organisations o ON o.id = m.organisation_id
+		WHERE s.token_hash = ? AND s.revoked_at IS NULL AND u.disabled_at IS NULL
+			AND (s.staff_session_id IS NULL OR EXISTS (SELECT 1 FROM qs_auth_sessions w JOIN qs_auth_users staff ON staff.id = w.user_id
+				WHERE w.id = s.staff_session_id AND w.revoked_at IS NULL AND staff.disabled_at IS NULL AND staff.role <> 'user'))`
 	err := a.db.Get(ctx, &row, query, hashSecret(token))
 	if database.IsNoRows(err) {
 		return User{}, Session{}, false, nil
@@ -127,7 +145,15 @@ func (a *Auth) resume(ctx context.Context, token string) (User, Session, bool, e
 			a.cfg.Logger.ErrorContext(ctx, "write the last use of a session", slog.Any("error", err))
 		}
 	}
-	return row.user(), s.session(), true, nil
+	u, session := row.user(), s.session()
+	if a.cfg.WithoutOrganisations {
+		row.Account = accountRow{}
+	}
+	session.account = row.Account.account(u)
+	if row.Impersonator != nil {
+		session.ImpersonatorID = *row.Impersonator
+	}
+	return u, session, true, nil
 }
 
 // touch notes that a session is in use. It never brings back one that was revoked meanwhile.
@@ -217,6 +243,13 @@ func (a *Auth) endSessions(ctx context.Context, tx *sqlx.Tx, userID, keep string
 	}
 	if _, err := a.db.ExecTx(ctx, tx, query, args...); err != nil {
 		return fmt.Errorf("auth: end the sessions of user %s: %w", userID, err)
+	}
+	// Nor may a log-in go on that began before.
+	if err := a.endMagic(ctx, tx, userID); err != nil {
+		return err
+	}
+	if _, err := a.db.ExecTx(ctx, tx, `DELETE FROM qs_auth_pending WHERE user_id = ?`, userID); err != nil {
+		return fmt.Errorf("auth: end the log-ins of user %s: %w", userID, err)
 	}
 	return nil
 }

@@ -20,14 +20,22 @@ type Role string
 
 // The roles.
 const (
-	RoleUser  Role = "user"
+	RoleUser Role = "user"
+	// RoleStaff may enter the back office and help people there.
+	RoleStaff Role = "staff"
+	// RoleAdmin may also do what is hard to take back, such as giving roles.
 	RoleAdmin Role = "admin"
 )
 
+func (r Role) valid() bool { return r == RoleUser || r == RoleStaff || r == RoleAdmin }
+
 // User is a person with an account.
 type User struct {
-	// ID is a UUIDv7 in text form, and the account id of the ledger and billing.
+	// ID is a UUIDv7 in text form.
 	ID string `json:"id"`
+	// AccountID is the person's own account in the ledger and billing: their id, or another one since they shared it as an
+	// organisation. What they act for is [AccountFrom].
+	AccountID string `json:"account_id"`
 	// Email is the address as the person wrote it.
 	Email string `json:"email"`
 	Name  string `json:"name"`
@@ -38,13 +46,15 @@ type User struct {
 	LastLoginAt *time.Time `json:"last_login_at"`
 	// DisabledAt is when staff closed the account. Nil: it is open.
 	DisabledAt *time.Time `json:"disabled_at,omitempty"`
+	// DeleteAt is when the account is erased, as its owner asked. Nil: never.
+	DeleteAt *time.Time `json:"delete_at,omitempty"`
 }
 
 // Verified tells that the address was shown to be theirs.
 func (u User) Verified() bool { return u.VerifiedAt != nil }
 
 // IsStaff tells that the user may enter the back office.
-func (u User) IsStaff() bool { return u.Role == RoleAdmin }
+func (u User) IsStaff() bool { return u.Role == RoleStaff || u.Role == RoleAdmin }
 
 // LogValue is the id: the rest is personal.
 func (u User) LogValue() slog.Value { return slog.StringValue(u.ID) }
@@ -62,14 +72,20 @@ type userRow struct {
 	DisabledAt   *database.Time `db:"disabled_at"`
 	LastLoginAt  *database.Time `db:"last_login_at"`
 	CreatedAt    database.Time  `db:"created_at"`
+	AccountID    *string        `db:"account_id"`
+	DeleteAt     *database.Time `db:"delete_at"`
 }
 
 const userColumns = `u.id, u.email, u.email_key, u.name, u.role, u.password_hash, u.signup_ticket, u.locked_until, u.verified_at, u.disabled_at,
-	u.last_login_at, u.created_at`
+	u.last_login_at, u.created_at, u.account_id, u.delete_at`
 
 func (r userRow) user() User {
-	return User{ID: r.ID, Email: r.Email, Name: r.Name, Role: r.Role, VerifiedAt: r.VerifiedAt.Std(), CreatedAt: r.CreatedAt.Time,
-		LastLoginAt: r.LastLoginAt.Std(), DisabledAt: r.DisabledAt.Std()}
+	account := r.ID
+	if r.AccountID != nil {
+		account = *r.AccountID
+	}
+	return User{ID: r.ID, AccountID: account, Email: r.Email, Name: r.Name, Role: r.Role, VerifiedAt: r.VerifiedAt.Std(), CreatedAt: r.CreatedAt.Time,
+		LastLoginAt: r.LastLoginAt.Std(), DisabledAt: r.DisabledAt.Std(), DeleteAt: r.DeleteAt.Std()}
 }
 
 func (r userRow) locked(now time.Time) bool { return r.LockedUntil != nil && r.LockedUntil.After(now) }
@@ -187,7 +203,10 @@ func (a *Auth) Users(ctx context.Context, p UsersParams) (users []User, more boo
 type CreateUserParams struct {
 	Email    string
 	Password string
-	Name     string
+	// PasswordHash is the hash of another system instead of the password: argon2id in PHC form, bcrypt, or Django's
+	// pbkdf2_sha256. The first log-in replaces it by one of ours.
+	PasswordHash string
+	Name         string
 	// Verified takes the address for the person's without a mail.
 	Verified bool
 	// Role is RoleUser when empty.
@@ -195,7 +214,7 @@ type CreateUserParams struct {
 }
 
 // CreateUser makes an account without a mail. Of the password only the length is checked, 8 characters at least: who
-// calls it is trusted to choose. [ErrEmailTaken] when there is an account with the address; [ErrRole]; a problem of
+// calls it is trusted to choose. [ErrEmailTaken] when there is an account with the address; [ErrRole]; [ErrHash]; a problem of
 // code "invalid" that names the fields.
 func (a *Auth) CreateUser(ctx context.Context, p CreateUserParams) (u User, err error) {
 	made, err := a.prepare(ctx, p)
@@ -230,7 +249,7 @@ type newUser struct {
 
 func (a *Auth) prepare(ctx context.Context, p CreateUserParams) (n newUser, err error) {
 	setDefault(&p.Role, RoleUser)
-	if p.Role != RoleUser && p.Role != RoleAdmin {
+	if !p.Role.valid() {
 		return n, ErrRole
 	}
 	if n.email, err = parseEmail(p.Email); err != nil {
@@ -239,14 +258,16 @@ func (a *Auth) prepare(ctx context.Context, p CreateUserParams) (n newUser, err 
 	if n.name, err = parseName(p.Name); err != nil {
 		return n, err
 	}
+	n.role, n.verified = p.Role, p.Verified
+	if p.PasswordHash != "" && p.Password == "" {
+		n.hash = p.PasswordHash
+		return n, checkImported(n.hash)
+	}
 	if message := checkLength(p.Password, DefaultMinPassword); message != "" {
 		return n, problem.Invalid(map[string]string{"password": message})
 	}
-	if n.hash, err = a.hasher.hash(ctx, p.Password); err != nil {
-		return n, err
-	}
-	n.role, n.verified = p.Role, p.Verified
-	return n, nil
+	n.hash, err = a.hasher.hash(ctx, p.Password)
+	return n, err
 }
 
 func (a *Auth) create(ctx context.Context, tx *sqlx.Tx, n newUser) (User, error) {
@@ -262,6 +283,9 @@ func (a *Auth) create(ctx context.Context, tx *sqlx.Tx, n newUser) (User, error)
 		return User{}, err
 	}
 	if err := a.record(ctx, tx, row.ID, EventSignUp, "", Client{}); err != nil {
+		return User{}, err
+	}
+	if err := a.signedUp(ctx, tx, row); err != nil {
 		return User{}, err
 	}
 	if n.verified {
@@ -301,7 +325,12 @@ func (a *Auth) verify(ctx context.Context, tx *sqlx.Tx, u *userRow, c Client) er
 		return err
 	}
 	if a.admin != "" && u.EmailKey == a.admin {
-		return a.setRole(ctx, tx, u, RoleAdmin, c)
+		if err := a.setRole(ctx, tx, u, RoleAdmin, c); err != nil {
+			return err
+		}
+	}
+	if a.cfg.Hooks.OnVerify != nil {
+		return a.cfg.Hooks.OnVerify(ctx, tx, u.user())
 	}
 	return nil
 }
@@ -313,7 +342,7 @@ func (a *Auth) SetRole(ctx context.Context, userID string, role Role) error {
 
 // SetRoleTx is [Auth.SetRole] inside tx.
 func (a *Auth) SetRoleTx(ctx context.Context, tx *sqlx.Tx, userID string, role Role) error {
-	if role != RoleUser && role != RoleAdmin {
+	if !role.valid() {
 		return ErrRole
 	}
 	u, err := a.lockUser(ctx, tx, userID)

@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"time"
 
-	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
 	"github.com/quickscale/quickscale/auth"
 	"github.com/quickscale/quickscale/internal/database"
-	"github.com/quickscale/quickscale/mail"
 )
 
 func newAPIKey() *cobra.Command {
@@ -18,13 +15,6 @@ func newAPIKey() *cobra.Command {
 	addJSON(cmd)
 	cmd.AddCommand(apikeyList(), apikeyRevoke())
 	return cmd
-}
-
-// unsent refuses mail: the commands send none.
-type unsent struct{}
-
-func (unsent) EnqueueTx(context.Context, *sqlx.Tx, mail.Message) error {
-	return errors.New("a command sends no mail")
 }
 
 // withUser finds the user of an address for a command.

@@ -189,5 +189,5 @@ func creditsImport() *cobra.Command {
 
 // people opens the accounts for a command, which sends no mail and serves no page.
 func people(db *database.DB) (*auth.Auth, error) {
-	return auth.New(auth.Config{DB: db.Writer(), ReadDB: db.Reader(), Mail: unsent{}, BaseURL: "http://127.0.0.1"})
+	return auth.New(auth.Config{DB: db.Writer(), ReadDB: db.Reader(), Mail: noMail{}, BaseURL: "http://127.0.0.1"})
 }

@@ -44,7 +44,7 @@ func newInit() *cobra.Command {
 	f.StringVar(&p.Database, "database", scaffold.SQLite, "where data is kept: sqlite or postgres")
 	f.StringSliceVar(&p.Samples, "samples", scaffold.Names(scaffold.Samples())[:1], "services to begin with: "+strings.Join(scaffold.Names(scaffold.Samples()), ", "))
 	f.StringSliceVar(&p.OAuth, "oauth", nil, "sites by which people can log in: "+strings.Join(scaffold.Names(scaffold.Sites()), ", "))
-	f.StringSliceVar(&p.Without, "without", nil, "packages to leave out: "+scaffold.Outbound+" (webhooks to people's own programs)")
+	f.StringSliceVar(&p.Without, "without", nil, "what to leave out: outbound (webhooks to people's own programs), organisations (accounts that several people share)")
 	f.StringVar(&p.Replace, "replace", "", "use the checkout of QuickScale at this path")
 	f.BoolVar(&dryRun, "dry-run", false, "print what would be generated and write nothing")
 	f.BoolVar(&defaults, "defaults", false, "ask nothing")

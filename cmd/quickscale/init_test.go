@@ -82,7 +82,7 @@ func freeAddress(t *testing.T) string {
 }
 
 // Each combination is generated, vetted, tested by its own tests, run, and driven from sign-up to a service. The two have
-// between them both databases, all samples, with and without the outbound webhooks, and with log-in by other sites.
+// between them both databases, all samples, with and without what can be left out, and with log-in by other sites.
 func TestInit_GeneratesWhatServesAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -92,7 +92,7 @@ func TestInit_GeneratesWhatServesAtOnce(t *testing.T) {
 		{"plain", "word-count", "text", "one two three", "99.5", nil, nil},
 		{
 			"full", "json-check", "document", "{}", "99.9",
-			[]string{"--module", "git.example.com/acme/full", "--database", "postgres", "--samples", "jsoncheck,wordcount", "--oauth", "google,oidc", "--without", "outbound"},
+			[]string{"--module", "git.example.com/acme/full", "--database", "postgres", "--samples", "jsoncheck,wordcount", "--oauth", "google,oidc", "--without", "outbound,organisations"},
 			[]string{"QUICKSCALE_DATABASE_URL=" + dbtest.PostgresURL(t, dbtest.Empty), "TEST_DATABASE_URL=" + dbtest.PostgresURL(t, dbtest.Empty)},
 		},
 	} {

@@ -17,8 +17,14 @@ const (
 	Postgres = "postgres"
 )
 
-// Outbound is the one package that a project can do without: webhooks to people's own programs.
-const Outbound = "outbound"
+// What a project can do without.
+const (
+	Outbound      = "outbound"      // webhooks to people's own programs
+	Organisations = "organisations" // accounts that several people share
+)
+
+// Optional are all that a project can do without.
+func Optional() []string { return []string{Outbound, Organisations} }
 
 // The versions of Go that a project asks for, and that its image is built with.
 const (
@@ -39,7 +45,7 @@ type Params struct {
 	Samples []string
 	// OAuth are sites by which people can log in, from [Sites]; the project has the settings for them.
 	OAuth []string
-	// Without are packages to leave out: [Outbound] is the only one that can be.
+	// Without is what to leave out, of [Optional].
 	Without []string
 	// Version is the version of QuickScale that go.mod requires. Required.
 	Version string
@@ -124,7 +130,7 @@ func (p Params) complete() (Params, error) {
 	if len(p.Samples) == 0 {
 		p.Samples = samples[:1]
 	}
-	for what, of := range map[string][2][]string{"sample": {p.Samples, samples}, "OAuth provider": {p.OAuth, sites}, "package to leave out": {p.Without, {Outbound}}} {
+	for what, of := range map[string][2][]string{"sample": {p.Samples, samples}, "OAuth provider": {p.OAuth, sites}, "part to leave out": {p.Without, Optional()}} {
 		seen := map[string]bool{}
 		for _, name := range of[0] {
 			if !slices.Contains(of[1], name) {
@@ -150,7 +156,7 @@ func (p Params) complete() (Params, error) {
 type view struct {
 	Params
 	Title, Go, GoImage string
-	Postgres, Outbound bool
+	Postgres bool
 	First              Sample
 	Sites              []Site
 }
@@ -162,7 +168,7 @@ func (p Params) view() view {
 			words[i] = strings.ToUpper(w[:1]) + w[1:]
 		}
 	}
-	v := view{Params: p, Title: strings.Join(words, " "), Go: goVersion, GoImage: goImage, Postgres: p.Database == Postgres, Outbound: !slices.Contains(p.Without, Outbound)}
+	v := view{Params: p, Title: strings.Join(words, " "), Go: goVersion, GoImage: goImage, Postgres: p.Database == Postgres}
 	if strings.ContainsAny(v.Replace, " \t()[]{},") {
 		v.Replace = `"` + v.Replace + `"`
 	}
@@ -178,6 +184,9 @@ func (p Params) view() view {
 	}
 	return v
 }
+
+// Leaves tells whether a part is left out.
+func (v view) Leaves(part string) bool { return slices.Contains(v.Without, part) }
 
 // wants tells whether a file belongs to the project.
 func (v view) wants(file string) bool {

@@ -22,7 +22,7 @@ var combinations = map[string]scaffold.Params{
 	"sqlite": {Name: "acme", Version: "v1.2.3"},
 	"postgres": {
 		Name: "acme-text", Module: "git.example.com/acme/text", Database: scaffold.Postgres, Samples: []string{"jsoncheck", "wordcount"},
-		OAuth: []string{"google", "oidc"}, Without: []string{scaffold.Outbound}, Version: "v1.2.3", Replace: "../quickscale",
+		OAuth: []string{"google", "oidc"}, Without: scaffold.Optional(), Version: "v1.2.3", Replace: "../quickscale",
 	},
 }
 
@@ -62,7 +62,7 @@ func TestFiles_TellsAllFaultsAtOnce(t *testing.T) {
 		Name: "Acme!", Module: "not a path", Database: "mysql", Samples: []string{"poems"}, OAuth: []string{"github", "github"},
 		Without: []string{"credits"}, Replace: "a\nb",
 	})
-	for _, said := range []string{"the name", "module path", "mysql", `no sample "poems": there is wordcount, jsoncheck`, `"github" is given twice`, `"credits": there is outbound`, "version", "go.mod"} {
+	for _, said := range []string{"the name", "module path", "mysql", `no sample "poems": there is wordcount, jsoncheck`, `"github" is given twice`, `"credits": there is outbound, organisations`, "version", "go.mod"} {
 		assert.ErrorContains(t, err, said)
 	}
 	for _, name := range []string{"", "-a", "a-", "1a", "a_b", "ä", strings.Repeat("a", 41)} {
