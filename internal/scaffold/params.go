@@ -156,7 +156,7 @@ func (p Params) complete() (Params, error) {
 type view struct {
 	Params
 	Title, Go, GoImage string
-	Postgres bool
+	Postgres           bool
 	First              Sample
 	Sites              []Site
 }
