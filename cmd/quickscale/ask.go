@@ -22,7 +22,9 @@ func (a asker) ask(question, fallback string) (string, error) {
 	if fallback != "" {
 		question += " [" + fallback + "]"
 	}
-	fmt.Fprint(a.out, question+": ")
+	if _, err := fmt.Fprint(a.out, question+": "); err != nil {
+		return "", err
+	}
 	line, err := a.in.ReadString('\n')
 	answer := strings.TrimSpace(line)
 	if err != nil && answer == "" {

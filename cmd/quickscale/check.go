@@ -61,7 +61,7 @@ func newCheck() *cobra.Command {
 		Use: "check", Args: args(cobra.NoArgs), Short: "Look for what would keep the project from running, and say how to mend it",
 		Long: "Look for what would keep the project from running, and say how to mend it: Go, Docker, the port, the settings, secrets,\n" +
 			"the database and its migrations, Stripe's key and its way to the webhooks, mail, the clock and the disk. It changes\n" +
-			"nothing. It fails with 1 when something is wrong; a warning is no failure.",
+			"no data. It fails with 1 when something is wrong; a warning is no failure.",
 	}
 	addJSON(cmd)
 	addStripeURL(cmd, &d.stripeURL)
@@ -225,6 +225,7 @@ func (d *doctor) stripe(context.Context) finding {
 	products := stripeWith(key, d.stripeURL).Products.List(&stripe.ProductListParams{ListParams: stripe.ListParams{Limit: stripe.Int64(1), Single: true}})
 	products.Next()
 	err := products.Err()
+	// Stripe's own sentence about a wrong key repeats a part of it.
 	if stripeErr, is := errors.AsType[*stripe.Error](err); is && stripeErr.HTTPStatusCode == http.StatusUnauthorized {
 		return fail("Stripe does not know the key in "+envStripeKey, "copy it again from https://dashboard.stripe.com/apikeys")
 	}

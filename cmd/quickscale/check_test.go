@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -62,7 +63,7 @@ func TestCheck_FindsWhatIsWrong(t *testing.T) {
 	p := bare(t)
 	p.env = []string{"QUICKSCALE_ADDR=" + taken.Addr().String(), "PATH=/nowhere"}
 	require.NoError(t, os.WriteFile(filepath.Join(p.dir, ".env"), []byte("QUICKSCALE_DATABASE_URL=postgres://u:hidden@127.0.0.1:1/x?sslmode=disable\n"+
-		"QUICKSCALE_SMTP_URL=smtp://u:hidden@127.0.0.1:1\nQUICKSCALE_SECRET_KEY=short\n"), 0o644)) //nolint:gosec // what is found
+		"QUICKSCALE_SMTP_URL=smtp://u:hidden@127.0.0.1:1\nQUICKSCALE_SECRET_KEY=short\n"), 0o644))
 	found := p.checked(1)
 	for check, says := range map[string]string{
 		"settings": "32 bytes", "port": "taken by process", "database": "refused", "mail": "refused", "go": "no go",
@@ -102,7 +103,7 @@ func TestCheck_StripeWebhookAndClock(t *testing.T) {
 	defer site.Close()
 	env := p.env
 	with := func(key string) {
-		p.env = append(env, "STRIPE_SECRET_KEY="+key, "STRIPE_WEBHOOK_SECRET=whsec_1", "QUICKSCALE_BASE_URL="+site.URL)
+		p.env = slices.Concat(env, []string{"STRIPE_SECRET_KEY=" + key, "STRIPE_WEBHOOK_SECRET=whsec_1", "QUICKSCALE_BASE_URL=" + site.URL})
 	}
 	with(stripetest.DefaultSecretKey)
 	found := p.checked(0, "--stripe-url", double.URL)

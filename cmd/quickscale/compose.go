@@ -25,7 +25,7 @@ const (
 )
 
 func (c compose) docker(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "docker", append([]string{"compose"}, args...)...)
+	cmd := exec.CommandContext(ctx, "docker", append([]string{"compose"}, args...)...) //nolint:gosec // the commands above and below, no shell
 	cmd.Dir = c.p.dir
 	return cmd
 }
@@ -42,7 +42,7 @@ func (c compose) up(ctx context.Context, s streams) error {
 	if err := s.attach(c.docker(ctx, "up", "--build", "--detach", "--wait")).Run(); err != nil {
 		return fmt.Errorf("docker compose up: %w; quickscale logs shows what the containers said", err)
 	}
-	s.say("%s runs at %s/; quickscale logs shows its log, quickscale down stops it", c.p.Name, c.base())
+	s.sayf("%s runs at %s/; quickscale logs shows its log, quickscale down stops it", c.p.Name, c.base())
 	return nil
 }
 
@@ -82,12 +82,15 @@ func (c compose) logs(ctx context.Context, s streams, p logParams) error {
 
 // container is a line of docker compose ps.
 type container struct {
-	ID, Service, State, Health string
-	Publishers                 []struct {
-		URL           string
-		PublishedPort int
-	}
-	CreatedAt string
+	ID         string `json:"ID"`
+	Service    string `json:"Service"`
+	State      string `json:"State"`
+	Health     string `json:"Health"`
+	CreatedAt  string `json:"CreatedAt"`
+	Publishers []struct {
+		URL           string `json:"URL"`
+		PublishedPort int    `json:"PublishedPort"`
+	} `json:"Publishers"`
 }
 
 func (c compose) list(ctx context.Context) ([]running, error) {
@@ -121,7 +124,7 @@ func (c compose) list(ctx context.Context) ([]running, error) {
 // The image of the application has no shell: its folder is the place to work. The database's has psql.
 func (c compose) shell(ctx context.Context, part string) (*exec.Cmd, error) {
 	if part != partDB {
-		return plain{c.p}.shell(ctx, part)
+		return plain(c).shell(ctx, part)
 	}
 	if c.p.Database != "postgres" {
 		return nil, usageError{errors.New("the database is an SQLite file in the volume of the container, which has no shell")}
@@ -134,7 +137,7 @@ func (c compose) goes(images bool) []string {
 	if images {
 		goes = append(goes, "the images that were built for it")
 	}
-	return append(goes, plain{c.p}.goes(false)...)
+	return append(goes, plain(c).goes(false)...)
 }
 
 func (c compose) destroy(ctx context.Context, s streams, images bool) error {
@@ -145,5 +148,5 @@ func (c compose) destroy(ctx context.Context, s streams, images bool) error {
 	if err := s.attach(c.docker(ctx, args...)).Run(); err != nil {
 		return fmt.Errorf("docker compose %s: %w", strings.Join(args, " "), err)
 	}
-	return plain{c.p}.destroy(ctx, s, false)
+	return plain(c).destroy(ctx, s, false)
 }

@@ -80,8 +80,8 @@ func TestGettingStarted_WorksAsItStands(t *testing.T) {
 
 	file, err := binary()
 	require.NoError(t, err)
-	bin := t.TempDir()                                                                                   // with a docker that does not answer, as on a machine that has only Go
-	require.NoError(t, os.WriteFile(filepath.Join(bin, "docker"), []byte("#!/bin/sh\nexit 1\n"), 0o700)) //nolint:gosec // it is run
+	bin := t.TempDir() // with a docker that does not answer, as on a machine that has only Go
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "docker"), []byte("#!/bin/sh\nexit 1\n"), 0o700))
 	cmd := exec.CommandContext(t.Context(), "sh", "-e", "-x", "-c", text)
 	cmd.Dir = t.TempDir()
 	cmd.Env = []string{"PATH=" + bin + ":" + filepath.Dir(file) + ":" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "QUICKSCALE_ADDR=" + addr}

@@ -78,10 +78,11 @@ func (p *project) engine(ctx context.Context, chosen string) (engine, error) {
 	case engineNone:
 		return plain{p}, nil
 	case engineAuto:
-		if _, up := (plain{p}).process(); up || dockerAnswers(ctx) != nil {
-			return plain{p}, nil
+		_, up := (plain{p}).process()
+		if docker := !up && dockerAnswers(ctx) == nil; docker {
+			return compose{p}, nil
 		}
-		return compose{p}, nil
+		return plain{p}, nil
 	}
 	return nil, usageError{fmt.Errorf("there is no engine %q: it is auto, docker or none", chosen)}
 }
@@ -108,7 +109,7 @@ func dockerAnswers(ctx context.Context) error {
 // streams are where a command reads and writes.
 type streams struct{ cmd *cobra.Command }
 
-func (s streams) say(format string, args ...any) { s.cmd.PrintErrf(format+"\n", args...) }
+func (s streams) sayf(format string, args ...any) { s.cmd.PrintErrf(format+"\n", args...) }
 
 // attach lets a program use the terminal. What is no part of a result goes to standard error.
 func (s streams) attach(c *exec.Cmd) *exec.Cmd {

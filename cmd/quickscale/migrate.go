@@ -174,7 +174,7 @@ func migrationStatus(ctx context.Context, db *database.DB) ([]database.Migration
 	}
 	existing, err := migrator.ExistingVersions(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("River's migrations: %w", err)
+		return nil, fmt.Errorf("migrations of River: %w", err)
 	}
 	applied := map[int]bool{}
 	for _, v := range existing {

@@ -58,7 +58,7 @@ func (e plain) process() (process, bool) {
 
 func (e plain) up(ctx context.Context, s streams) error {
 	if run, up := e.process(); up {
-		s.say("%s runs already, at %s/", e.p.Name, run.BaseURL)
+		s.sayf("%s runs already, at %s/", e.p.Name, run.BaseURL)
 		return nil
 	}
 	env, err := e.p.environment()
@@ -71,9 +71,9 @@ func (e plain) up(ctx context.Context, s streams) error {
 	if err := os.MkdirAll(e.p.state(""), 0o700); err != nil {
 		return err
 	}
-	s.say("building %s", e.p.Name)
+	s.sayf("building %s", e.p.Name)
 	program := e.p.state(e.p.Name)
-	build := exec.CommandContext(ctx, "go", "build", "-o", program, ".")
+	build := exec.CommandContext(ctx, "go", "build", "-o", program, ".") //nolint:gosec // a path of the project
 	build.Dir = e.p.dir
 	if said, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, said)
@@ -85,8 +85,8 @@ func (e plain) up(ctx context.Context, s streams) error {
 	if err := e.waitServing(ctx, run, done); err != nil {
 		return err
 	}
-	s.say("%s runs at %s/ as process %d, on %s; templates are read from the folder at each request", e.p.Name, run.BaseURL, run.PID, maskURL(e.p.plainEnv(envDatabase)))
-	s.say("quickscale logs shows its log, with the accounts to log in with; quickscale down stops it")
+	s.sayf("%s runs at %s/ as process %d, on %s; templates are read from the folder at each request", e.p.Name, run.BaseURL, run.PID, maskURL(e.p.plainEnv(envDatabase)))
+	s.sayf("quickscale logs shows its log, with the accounts to log in with; quickscale down stops it")
 	return nil
 }
 
@@ -170,7 +170,7 @@ func (e plain) lastLines(n int) string {
 func (e plain) down(ctx context.Context, s streams) error {
 	run, up := e.process()
 	if !up {
-		s.say("%s does not run", e.p.Name)
+		s.sayf("%s does not run", e.p.Name)
 		return nil
 	}
 	ended := func() bool {
@@ -190,7 +190,7 @@ func (e plain) down(ctx context.Context, s streams) error {
 		case <-time.After(lookEvery):
 		}
 	}
-	s.say("%s is stopped", e.p.Name)
+	s.sayf("%s is stopped", e.p.Name)
 	return os.Remove(e.p.state(stateProcess))
 }
 
@@ -208,7 +208,7 @@ func (e plain) shell(ctx context.Context, part string) (*exec.Cmd, error) {
 		if shell == "" {
 			shell = "/bin/sh"
 		}
-		cmd := exec.CommandContext(ctx, shell)
+		cmd := exec.CommandContext(ctx, shell) //nolint:gosec // the person's own
 		cmd.Dir, cmd.Env = e.p.dir, e.p.environ()
 		return cmd, nil
 	}
@@ -219,7 +219,7 @@ func (e plain) shell(ctx context.Context, part string) (*exec.Cmd, error) {
 	if _, err := exec.LookPath(program); err != nil {
 		return nil, fmt.Errorf("%s is not installed; it is the shell of this database", program)
 	}
-	return exec.CommandContext(ctx, program, arg), nil
+	return exec.CommandContext(ctx, program, arg), nil //nolint:gosec // psql or sqlite3 on the project's own database
 }
 
 func (e plain) goes(bool) []string {

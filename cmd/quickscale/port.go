@@ -75,8 +75,8 @@ func listening(table string, port uint16, inodes map[string]bool) {
 		local, state, inode = 1, 3, 9
 		listen              = "0A"
 	)
-	f, err := os.Open(table) //nolint:gosec // one of the two above
-	if err != nil {          // no Linux
+	f, err := os.Open(table)
+	if err != nil { // no Linux
 		return
 	}
 	defer f.Close()
@@ -90,7 +90,7 @@ func listening(table string, port uint16, inodes map[string]bool) {
 }
 
 func lsofOwner(port string) (pid int, name string, ok bool) {
-	said, err := exec.Command("lsof", "-nP", "-iTCP:"+port, "-sTCP:LISTEN", "-Fpc").Output()
+	said, err := exec.Command("lsof", "-nP", "-iTCP:"+port, "-sTCP:LISTEN", "-Fpc").Output() //nolint:gosec // the port is a number
 	if err != nil {
 		return 0, "", false
 	}

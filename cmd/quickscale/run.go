@@ -130,9 +130,9 @@ func newDestroy() *cobra.Command {
 		}
 		s := streams{cmd}
 		if !dryRun {
-			s.say("This goes, and nothing brings it back:")
+			s.sayf("This goes, and nothing brings it back:")
 			for _, what := range goes {
-				s.say("  %s", what)
+				s.sayf("  %s", what)
 			}
 			if confirm == "" {
 				answer, err := asker{bufio.NewReader(cmd.InOrStdin()), cmd.ErrOrStderr()}.ask("Type the project's name, "+p.Name+", to go on", "")

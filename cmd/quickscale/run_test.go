@@ -142,7 +142,7 @@ echo '{"ID":"def","Service":"db","State":"running","Health":"healthy","Publisher
 "compose logs"*) echo "app-1 | a line" ;;
 esac
 `
-	require.NoError(t, os.WriteFile(filepath.Join(bin, "docker"), []byte(script), 0o700)) //nolint:gosec // it is run
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "docker"), []byte(script), 0o700))
 	p.env = []string{"PATH=" + bin + ":" + os.Getenv("PATH")}
 	assert.Contains(t, p.fails(1, "up"), "make vendor", "the image would not see the checkout")
 	require.NoError(t, os.Mkdir(filepath.Join(p.dir, "vendor"), 0o700))

@@ -63,7 +63,7 @@ func TestFiles_TellsAllFaultsAtOnce(t *testing.T) {
 		Without: []string{"credits"}, Replace: "a\nb",
 	})
 	for _, said := range []string{"the name", "module path", "mysql", `no sample "poems": there is wordcount, jsoncheck`, `"github" is given twice`, `"credits": there is outbound, organisations`, "version", "go.mod"} {
-		assert.ErrorContains(t, err, said)
+		require.ErrorContains(t, err, said)
 	}
 	for _, name := range []string{"", "-a", "a-", "1a", "a_b", "ä", strings.Repeat("a", 41)} {
 		_, err := scaffold.Files(scaffold.Params{Name: name, Version: "v1.0.0"})
