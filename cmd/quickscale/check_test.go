@@ -132,7 +132,7 @@ func TestConfigPrint_MasksWhatIsSecret(t *testing.T) {
 	t.Parallel()
 	p := bare(t)
 	require.NoError(t, os.WriteFile(filepath.Join(p.dir, ".env"), []byte("QUICKSCALE_DATABASE_URL=postgres://u:hidden@db/x\nQUICKSCALE_SMTP_URL=smtp://u:hidden@mail\n"+
-		"STRIPE_SECRET_KEY=sk_test_hidden\nQUICKSCALE_OAUTH_GITHUB_CLIENT_SECRET=hidden\n"), 0o600))
+		"STRIPE_SECRET_KEY=sk_test_hidden\nQUICKSCALE_OAUTH_GITHUB_CLIENT_ID=shown\nQUICKSCALE_OAUTH_GITHUB_CLIENT_SECRET=hidden\n"), 0o600))
 	p.env = append(p.env, "STRIPE_WEBHOOK_SECRET=whsec_hidden")
 	out := p.ok("config", "print")
 	assert.NotContains(t, out, "hidden")
