@@ -49,7 +49,7 @@ func example() error {
 	if err != nil {
 		return err
 	}
-	price := func(words) (credits.Amount, error) { return credits.MustAmount("0.1"), nil }
+	price := services.Fixed(credits.MustAmount("0.1"))
 	count := func(_ context.Context, _ *services.Call, in words) (length, error) {
 		return length{len([]rune(in.Text))}, nil
 	}

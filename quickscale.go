@@ -237,6 +237,7 @@ func (a *App) Start(ctx context.Context) error {
 // the HTTP server down first.
 func (a *App) Stop(ctx context.Context) error {
 	err := a.jobs.Stop(ctx)
+	a.Services.Flush()
 	if a.double != nil {
 		a.double.Stop()
 	}

@@ -286,7 +286,7 @@ func TestApp_ServicesDebitsAndWebhooksOnOneAccountConserveTheSum(t *testing.T) {
 				return err
 			})
 			require.NoError(t, services.Register(app.Services, services.Func(services.Info{Name: perCall, Title: "Echo"},
-				func(thing) (credits.Amount, error) { return price, nil },
+				services.Fixed(price),
 				func(_ context.Context, _ *services.Call, in thing) (thing, error) {
 					if in.Text == "fail" {
 						return in, errors.New("as asked")

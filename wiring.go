@@ -245,16 +245,26 @@ func (a *App) frozen(ctx context.Context, account string) (bool, error) {
 const paymentGrace = 3 * 24 * time.Hour
 
 func (a *App) wireServices() (err error) {
-	a.Services, err = services.New(services.Config{
+	cfg := services.Config{
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Ledger: a.Credits,
 		User: func(r *http.Request) (services.Caller, bool) {
 			id, ok := accountOf(r)
 			return services.Caller{Account: id}, ok
 		},
 		API: a.apiCaller, LoginURL: authPath + "/login", BuyURL: billingPath + "/", Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
-	})
-	return err
+		Entitled: a.Billing.Entitled, Jobs: a.jobs.Client(), RateLimit: callLimit,
+	}
+	if a.Outbound != nil {
+		cfg.OnEndTx = a.sendCallEnded
+	}
+	if a.Services, err = services.New(cfg); err != nil {
+		return err
+	}
+	return a.Services.AddWorkers(a.jobs.Workers())
 }
+
+// callLimit is how many calls of services over HTTP an account may make.
+var callLimit = services.RateLimit{Calls: 600, Window: time.Minute}
 
 func (a *App) wireAdmin() (err error) {
 	a.Admin, err = admin.New(admin.Config{
@@ -324,6 +334,10 @@ func (a *App) wireTasks() error {
 		}},
 		{"services_sweep", sweepEvery, func(ctx context.Context) error {
 			_, err := a.Services.Sweep(ctx)
+			return err
+		}},
+		{"services_prune", pruneEvery, func(ctx context.Context) error {
+			_, err := a.Services.Prune(ctx)
 			return err
 		}},
 		{"auth_sweep", accountsEvery, func(ctx context.Context) error {

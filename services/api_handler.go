@@ -1,11 +1,14 @@
 package services
 
 import (
-	"mime"
+	"context"
+	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -21,11 +24,15 @@ func (s *Services) APIHandler() http.Handler {
 	mux := http.NewServeMux()
 	at := s.cfg.APIPath
 	mux.HandleFunc("GET "+at+"/services", s.called(s.apiList))
+	mux.HandleFunc("GET "+at+"/services/{name}", s.called(s.apiService))
 	mux.HandleFunc("POST "+at+"/services/{name}", s.called(s.apiCall))
+	mux.HandleFunc("POST "+at+"/services/{name}/quote", s.called(s.apiQuote))
+	mux.HandleFunc("GET "+at+"/calls/{id}", s.called(s.apiFindCall))
+	mux.HandleFunc("POST "+at+"/calls/{id}/cancel", s.called(s.apiCancel))
 	mux.HandleFunc("GET "+at+"/credits", s.called(s.apiCredits))
 	mux.HandleFunc("GET "+at+"/usage", s.called(s.apiUsage))
 	mux.HandleFunc(at+"/", s.cfg.Site.Missing(mux))
-	return web.JSONOnly(s.cfg.Site.Protect(mux))
+	return markStreams(web.JSONOnly(s.cfg.Site.Protect(mux)))
 }
 
 // called lets only those through whom Config.API knows.
@@ -43,33 +50,152 @@ func (s *Services) called(next func(w http.ResponseWriter, r *http.Request, who 
 	}
 }
 
-func (s *Services) apiList(w http.ResponseWriter, _ *http.Request, _ Caller) {
-	web.JSON(w, http.StatusOK, listData{Services: s.List()})
+func (s *Services) apiList(w http.ResponseWriter, r *http.Request, _ Caller) {
+	web.JSON(w, http.StatusOK, listData{Services: s.List(r.Context())})
 }
 
-// apiCall reads the body as JSON whatever its Content-Type says, since curl -d calls everything a form. That opens
-// nothing to other sites: their simple requests are refused before.
+func (s *Services) apiService(w http.ResponseWriter, r *http.Request, _ Caller) {
+	d, err := s.Find(r.Context(), r.PathValue("name"), r.URL.Query().Get("version"))
+	if err != nil {
+		s.cfg.Site.FailJSON(w, r, err)
+		return
+	}
+	web.JSON(w, http.StatusOK, d)
+}
+
+// apiParams read a call. The body is JSON whatever its Content-Type says, since curl -d calls everything a form, unless
+// it is multipart/form-data. That opens nothing to other sites: their simple requests are refused before.
+func (s *Services) apiParams(w http.ResponseWriter, r *http.Request, who Caller) (svc *registered, p RunParams, err error) {
+	p = RunParams{Account: who.Account, Service: r.PathValue("name"), Version: r.URL.Query().Get("version")}
+	if svc, err = s.find(p.Service, p.Version); err != nil {
+		return nil, p, err
+	}
+	svc.announce(w.Header())
+	in, err := readInput(w, r, svc, false)
+	if err != nil {
+		return nil, p, err
+	}
+	p.Input = in.raw
+	if p.IdempotencyKey, err = readKey(r); err != nil {
+		return nil, p, err
+	}
+	p.Tags, err = readTags(r)
+	return svc, p, err
+}
+
+// announce tells of the end of a service.
+func (r *registered) announce(h http.Header) {
+	d := r.opts.deprecation
+	if d == nil {
+		return
+	}
+	h.Set("Deprecation", "@"+strconv.FormatInt(d.Since.Unix(), 10))
+	if !d.Sunset.IsZero() {
+		h.Set("Sunset", d.Sunset.UTC().Format(http.TimeFormat))
+	}
+}
+
 func (s *Services) apiCall(w http.ResponseWriter, r *http.Request, who Caller) {
-	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); strings.HasPrefix(kind, "multipart/") {
-		s.cfg.Site.FailJSON(w, r, web.ErrUnsupported)
+	if s.limited(w, r, who.Account) {
 		return
 	}
-	raw, err := readBody(w, r)
+	svc, p, err := s.apiParams(w, r, who)
+	switch {
+	case err != nil:
+		s.cfg.Site.FailJSON(w, r, err)
+	case wantsStream(r) && !svc.opts.background:
+		s.apiStream(w, r, svc, p)
+	case svc.opts.background || prefersAsync(r):
+		s.apiEnqueue(w, r, p)
+	default:
+		result, err := s.Run(r.Context(), p)
+		if err != nil {
+			s.failCall(w, r, err)
+			return
+		}
+		s.answer(w, result)
+	}
+}
+
+// failCall answers a call that failed, with what it cost.
+func (s *Services) failCall(w http.ResponseWriter, r *http.Request, err error) {
+	if failure, ok := errors.AsType[*CallError](err); ok {
+		w.Header().Set("X-Credits-Charged", failure.Charged.String())
+	}
+	if errors.Is(err, ErrBusy) {
+		w.Header().Set("Retry-After", "1")
+	}
+	s.cfg.Site.FailJSON(w, r, err)
+}
+
+func (s *Services) apiQuote(w http.ResponseWriter, r *http.Request, who Caller) {
+	_, p, err := s.apiParams(w, r, who)
 	if err != nil {
 		s.cfg.Site.FailJSON(w, r, err)
 		return
 	}
-	key, err := readKey(r)
+	quote, err := s.Quote(r.Context(), QuoteParams{Service: p.Service, Version: p.Version, Input: p.Input})
 	if err != nil {
 		s.cfg.Site.FailJSON(w, r, err)
 		return
 	}
-	result, err := s.Run(r.Context(), RunParams{Account: who.Account, Service: r.PathValue("name"), Input: raw, IdempotencyKey: key})
+	web.JSON(w, http.StatusOK, quote)
+}
+
+// prefersAsync tells that the caller asks for a job (RFC 7240, section 4.1).
+func prefersAsync(r *http.Request) bool {
+	for part := range strings.SplitSeq(strings.Join(r.Header.Values("Prefer"), ","), ",") {
+		if word, _, _ := strings.Cut(part, ";"); strings.EqualFold(strings.TrimSpace(word), "respond-async") {
+			return true
+		}
+	}
+	return false
+}
+
+// apiEnqueue makes a job of a call. With ?notify=true the host tells of its end, such as by a webhook.
+func (s *Services) apiEnqueue(w http.ResponseWriter, r *http.Request, p RunParams) {
+	record, err := s.Enqueue(r.Context(), EnqueueParams{RunParams: p, Notify: r.URL.Query().Get("notify") == "true"})
+	if err != nil {
+		s.failCall(w, r, err)
+		return
+	}
+	w.Header().Set("Location", s.cfg.APIPath+"/calls/"+record.ID.String())
+	status := http.StatusAccepted
+	if record.FinishedAt != nil {
+		status = http.StatusOK
+	}
+	web.JSON(w, status, record)
+}
+
+// callID reads the id in the path. What is no id names no call.
+func callID(r *http.Request) (uuid.UUID, error) {
+	id, err := uuid.Parse(r.PathValue("id"))
+	if err != nil {
+		return uuid.Nil, ErrNoCall
+	}
+	return id, nil
+}
+
+func (s *Services) apiFindCall(w http.ResponseWriter, r *http.Request, who Caller) {
+	s.apiRecord(w, r, who, s.FindCall)
+}
+
+func (s *Services) apiCancel(w http.ResponseWriter, r *http.Request, who Caller) {
+	s.apiRecord(w, r, who, s.Cancel)
+}
+
+func (s *Services) apiRecord(w http.ResponseWriter, r *http.Request, who Caller, do func(ctx context.Context, account string, id uuid.UUID) (Record, error)) {
+	id, err := callID(r)
 	if err != nil {
 		s.cfg.Site.FailJSON(w, r, err)
 		return
 	}
-	s.answer(w, result)
+	record, err := do(r.Context(), who.Account, id)
+	if err != nil {
+		s.cfg.Site.FailJSON(w, r, err)
+		return
+	}
+	web.JSON(w, http.StatusOK, record)
 }
 
 func (s *Services) answer(w http.ResponseWriter, result Result) {
@@ -128,7 +254,23 @@ func (s *Services) apiUsage(w http.ResponseWriter, r *http.Request, who Caller) 
 
 func usageParams(q url.Values) (p UsageParams, err error) {
 	wrong := map[string]string{}
-	p.Service = q.Get("service")
+	p.Service, p.Status = q.Get("service"), Status(q.Get("status"))
+	if p.Status != "" && !slices.Contains(statuses, p.Status) {
+		wrong["status"] = "Choose one of: queued, running, succeeded, partial, failed."
+	}
+	if tag := q.Get("tag"); tag != "" {
+		var ok bool
+		if p.Tag, p.Value, ok = strings.Cut(tag, ":"); !ok {
+			wrong["tag"] = "This must be a name and a value, such as project:alpha."
+		}
+	}
+	for name, at := range map[string]*time.Time{"since": &p.Since, "until": &p.Until} {
+		if text := q.Get(name); text != "" {
+			if *at, err = time.Parse(time.RFC3339, text); err != nil {
+				wrong[name] = "This must be a time such as 2026-03-01T00:00:00Z."
+			}
+		}
+	}
 	if before := q.Get("before"); before != "" {
 		if p.Before, err = uuid.Parse(before); err != nil {
 			wrong["before"] = "This must be the call_id of the last call of the page before."

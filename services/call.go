@@ -20,10 +20,16 @@ type Status string
 
 // The statuses of calls.
 const (
+	// Queued is a call that waits to be run in the background.
+	Queued    Status = "queued"
 	Running   Status = "running"
 	Succeeded Status = "succeeded"
-	Failed    Status = "failed"
+	// PartlySucceeded calls have an output that is not complete, and were charged for what it took.
+	PartlySucceeded Status = "partial"
+	Failed          Status = "failed"
 )
+
+var statuses = []Status{Queued, Running, Succeeded, PartlySucceeded, Failed}
 
 // The codes of failed calls, besides those that a service's own errors bring.
 const (
@@ -31,6 +37,9 @@ const (
 	codeTimeout     = "timeout"
 	codeCanceled    = "canceled"
 	codeInterrupted = "interrupted"
+	// The codes of partial calls, which say why the output is not complete.
+	codePartial      = "partial"
+	codeOutOfCredits = "out_of_credits"
 )
 
 // CallError is the failure of a call that had begun. Its code is execution_failed, timeout, canceled (the caller went
@@ -76,7 +85,8 @@ func (e *CallError) ErrorDetails() map[string]any {
 	return details
 }
 
-// callRow is a call as it is stored. The input is not stored.
+// callRow is a call as it is stored. The input is stored only while a call waits or runs in the background, and the
+// output only where it may be asked for again: with a key, in the background, and for equal inputs.
 type callRow struct {
 	ID          uuid.UUID      `db:"id"`
 	Account     string         `db:"account_id"`
@@ -96,10 +106,25 @@ type callRow struct {
 	ExpiresAt   database.Time  `db:"expires_at"`
 	FinishedAt  *database.Time `db:"finished_at"`
 	LatencyUS   int64          `db:"latency_us"`
+	Units       string         `db:"units"`
+	Tags        string         `db:"tags"`
+	Input       *string        `db:"input"`
+	Notify      bool           `db:"notify"`
+	Attempts    int            `db:"attempts"`
+	StartedAt   *database.Time `db:"started_at"`
+	CancelAt    *database.Time `db:"cancel_at"`
+	Cached      bool           `db:"cached"`
+	CachedUntil *database.Time `db:"cached_until"`
 }
 
 const callColumns = `id, account_id, service, version, status, price, charged, hold_id, entry_id, idempotency_key, fingerprint, output, error_code,
-	error_text, created_at, expires_at, finished_at, latency_us`
+	error_text, created_at, expires_at, finished_at, latency_us, units, tags, input, notify, attempts, started_at, cancel_at, cached, cached_until`
+
+func (r callRow) values() []any {
+	return []any{r.ID, r.Account, r.Service, r.Version, r.Status, r.Price, r.Charged, r.HoldID, r.EntryID, r.Key, r.Fingerprint, r.Output, r.ErrorCode,
+		r.ErrorText, r.CreatedAt, r.ExpiresAt, r.FinishedAt, r.LatencyUS, r.Units, r.Tags, r.Input, r.Notify, r.Attempts, r.StartedAt, r.CancelAt, r.Cached,
+		r.CachedUntil}
+}
 
 // reason is the line of a call in the credit history.
 func (r callRow) reason(title string) string { return "Service: " + title }
@@ -107,15 +132,29 @@ func (r callRow) reason(title string) string { return "Service: " + title }
 // reference ties the credit entry to the call.
 func (r callRow) reference() string { return "service-call:" + r.ID.String() }
 
-// insert writes a call that begins. It does nothing and returns false when another call has the key.
-func (s *Services) insert(ctx context.Context, tx *sqlx.Tx, r callRow) (bool, error) {
-	const insert = `INSERT INTO qs_service_calls (id, account_id, service, version, status, price, hold_id, idempotency_key, fingerprint,
-		created_at, expires_at) VALUES (?, ?, ?, ?, 'running', ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
-	n, err := s.db.ExecTx(ctx, tx, insert, r.ID, r.Account, r.Service, r.Version, r.Price, r.HoldID, r.Key, r.Fingerprint, r.CreatedAt, r.ExpiresAt)
+const callMarks = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+
+// insert writes a call that begins, with its tags. It does nothing and returns false when another call has the key.
+func (s *Services) insert(ctx context.Context, tx *sqlx.Tx, r callRow, tags map[string]string) (bool, error) {
+	const insert = `INSERT INTO qs_service_calls (` + callColumns + `) VALUES ` + callMarks + ` ON CONFLICT DO NOTHING`
+	n, err := s.db.ExecTx(ctx, tx, insert, r.values()...)
 	if err != nil {
 		return false, fmt.Errorf("services: write call %s: %w", r.ID, err)
 	}
-	return n == 1, nil
+	if n == 0 {
+		return false, nil
+	}
+	return true, s.insertTags(ctx, tx, r, tags)
+}
+
+func (s *Services) insertTags(ctx context.Context, tx *sqlx.Tx, r callRow, tags map[string]string) error {
+	for name, value := range tags {
+		const insert = `INSERT INTO qs_service_call_tags (account_id, name, value, call_id) VALUES (?, ?, ?, ?)`
+		if _, err := s.db.ExecTx(ctx, tx, insert, r.Account, name, value, r.ID); err != nil {
+			return fmt.Errorf("services: write the tags of call %s: %w", r.ID, err)
+		}
+	}
+	return nil
 }
 
 // findKey returns the call that owns an idempotency key, or nil.
@@ -140,7 +179,11 @@ type end struct {
 	charge  bool
 	charged credits.Amount
 	entry   *uuid.UUID
+	// output is what is kept. Nil: nothing.
 	output  json.RawMessage
+	units   string
+	cached  bool
+	until   *database.Time // of the cache
 	code    string
 	text    string
 	latency time.Duration
@@ -149,13 +192,16 @@ type end struct {
 // close ends a running call. It returns false when the call has ended before, with the status that it got then.
 func (s *Services) close(ctx context.Context, tx *sqlx.Tx, id uuid.UUID, e end) (closed bool, status Status, err error) {
 	var output *string
-	if e.status == Succeeded {
-		text := string(e.output)
-		output = &text
+	if e.output != nil {
+		output = new(string(e.output))
+	}
+	if e.units == "" {
+		e.units = "{}"
 	}
 	const update = `UPDATE qs_service_calls SET status = ?, charged = ?, entry_id = ?, output = ?, error_code = ?, error_text = ?, finished_at = ?,
-		latency_us = ? WHERE id = ? AND status = 'running'`
-	n, err := s.db.ExecTx(ctx, tx, update, e.status, e.charged, e.entry, output, e.code, e.text, database.At(s.now()), e.latency.Microseconds(), id)
+		latency_us = ?, units = ?, cached = ?, cached_until = ?, input = NULL WHERE id = ? AND status IN ('queued', 'running')`
+	n, err := s.db.ExecTx(ctx, tx, update, e.status, e.charged, e.entry, output, e.code, e.text, database.At(s.now()), e.latency.Microseconds(), e.units,
+		e.cached, e.until, id)
 	if err != nil {
 		return false, "", fmt.Errorf("services: end call %s: %w", id, err)
 	}

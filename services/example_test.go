@@ -70,7 +70,7 @@ func shout(ctx context.Context) error {
 	// The product: what it is, what it costs, what it does.
 	err = services.Register(products, services.Func(
 		services.Info{Name: "shout", Title: "Shout", Summary: "Makes text loud.", PriceText: "0.5 credits"},
-		func(Shout) (credits.Amount, error) { return credits.MustAmount("0.5"), nil },
+		services.Fixed(credits.MustAmount("0.5")),
 		func(_ context.Context, _ *services.Call, in Shout) (Shouted, error) {
 			return Shouted{strings.ToUpper(in.Text)}, nil
 		},

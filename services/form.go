@@ -14,7 +14,7 @@ import (
 type formField struct {
 	// Name is the field's path, such as options.lines.
 	Name, Label, Hint, Error string
-	// Control is text, email, url, textarea, number, checkbox or select.
+	// Control is text, email, url, textarea, number, checkbox, select or file.
 	Control  string
 	Required bool
 	Value    string
@@ -22,7 +22,12 @@ type formField struct {
 	Options  []string
 	// Min, Max and Step are those of a number, empty where there is none.
 	Min, Max, Step string
+	// Accept are the types of a file.
+	Accept string
 }
+
+// formatFile is the format of the schema of a [File].
+const formatFile = "file"
 
 // typeOf is the type of a schema besides null.
 func typeOf(s *jsonschema.Schema) string {
@@ -40,7 +45,7 @@ func formFields(s *jsonschema.Schema, path string, typed url.Values, wrong map[s
 	var fields []formField
 	for _, name := range s.PropertyOrder {
 		at, prop := joinPath(path, name), s.Properties[name]
-		if typeOf(prop) == "object" {
+		if typeOf(prop) == "object" && prop.Format != formatFile {
 			fields = append(fields, formFields(prop, at, typed, wrong)...)
 			continue
 		}
@@ -69,8 +74,10 @@ func faultOf(path string, wrong map[string]string) string {
 
 func (f *formField) control(s *jsonschema.Schema) {
 	switch kind := typeOf(s); {
+	case s.Format == formatFile:
+		f.Control, f.Accept = "file", s.Properties["data"].ContentMediaType
 	case kind == "boolean":
-		f.Control, f.Checked = "checkbox", f.Value != ""
+		f.Control, f.Checked = "checkbox", f.Value != "" && f.Value != "false"
 	case kind == "integer" || kind == "number":
 		f.Control, f.Step = "number", "any"
 		if kind == "integer" {
@@ -104,21 +111,27 @@ func bound(b *float64) string {
 
 // formInput makes JSON of a form. A control that was left empty is left out; what is no number where one is needed
 // goes on as text, so that its field is named. The form's other fields are ignored, as buttons add some.
-func formInput(s *jsonschema.Schema, form url.Values) (json.RawMessage, error) {
-	return json.Marshal(formObject(s, "", form))
+func formInput(s *jsonschema.Schema, form url.Values, files map[string]*File) (json.RawMessage, error) {
+	return json.Marshal(formObject(s, "", form, files))
 }
 
-func formObject(s *jsonschema.Schema, path string, form url.Values) map[string]any {
+func formObject(s *jsonschema.Schema, path string, form url.Values, files map[string]*File) map[string]any {
 	object := map[string]any{}
 	for _, name := range s.PropertyOrder {
 		at, prop := joinPath(path, name), s.Properties[name]
 		// A browser ends lines with CR LF (HTML standard, form submission), and a limit of characters counts one.
 		text := strings.ReplaceAll(form.Get(at), "\r\n", "\n")
+		if prop.Format == formatFile {
+			if file := files[at]; file != nil {
+				object[name] = file
+			}
+			continue
+		}
 		switch typeOf(prop) {
 		case "object":
-			object[name] = formObject(prop, at, form)
+			object[name] = formObject(prop, at, form, files)
 		case "boolean":
-			object[name] = text != ""
+			object[name] = text != "" && text != "false"
 		case "array":
 			if list := formList(prop.Items, text); list != nil {
 				object[name] = list

@@ -5,11 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"time"
@@ -19,9 +15,6 @@ import (
 	"github.com/quickscale/quickscale/internal/web"
 )
 
-// MaxBody is the largest request that the pages and the API take, in bytes.
-const MaxBody = 1 << 20
-
 // Handler serves the pages below Config.Path, which the host mounts without stripping it. Every page answers JSON too.
 func (s *Services) Handler() http.Handler {
 	mux := http.NewServeMux()
@@ -29,6 +22,8 @@ func (s *Services) Handler() http.Handler {
 	mux.HandleFunc("GET "+at+"/{$}", s.listPage)
 	mux.HandleFunc("GET "+at+"/{name}", s.showForm)
 	mux.HandleFunc("POST "+at+"/{name}", s.postForm)
+	mux.HandleFunc("GET "+at+"/calls/{id}", s.callPage)
+	mux.HandleFunc("POST "+at+"/calls/{id}/cancel", s.cancelPage)
 	mux.HandleFunc(at+"/", s.cfg.Site.Missing(mux))
 	return s.cfg.Site.Protect(mux)
 }
@@ -40,7 +35,7 @@ type listData struct {
 }
 
 func (s *Services) listPage(w http.ResponseWriter, r *http.Request) {
-	s.views.Respond(w, r, http.StatusOK, "services", listData{s.cfg.Path, s.List()})
+	s.views.Respond(w, r, http.StatusOK, "services", listData{s.cfg.Path, s.List(r.Context())})
 }
 
 // formData is the data of service.html.
@@ -51,6 +46,8 @@ type formData struct {
 	// Attempt ties what is sent from one form together: sent twice, the same input runs once.
 	Attempt  string
 	SignedIn bool
+	// Ended says that a session ended between the form and its sending; what was typed is kept.
+	Ended    bool
 	LoginURL string
 	BuyURL   string
 	// Result and Output are those of a call that succeeded.
@@ -61,7 +58,7 @@ type formData struct {
 }
 
 func (s *Services) form(r *http.Request, svc *registered, typed url.Values, wrong map[string]string) formData {
-	d := formData{Path: s.cfg.Path, Service: svc.description(), Fields: formFields(svc.input.schema, "", typed, wrong), Attempt: rand.Text(), BuyURL: s.cfg.BuyURL}
+	d := formData{Path: s.cfg.Path, Service: svc.description(s.settings.last(r.Context())[svc.info.Name], nil), Fields: formFields(svc.input.schema, "", typed, wrong), Attempt: rand.Text(), BuyURL: s.cfg.BuyURL}
 	if _, d.SignedIn = s.cfg.User(r); !d.SignedIn && s.cfg.LoginURL != "" {
 		d.LoginURL = s.loginURL(s.cfg.Path + "/" + svc.info.Name)
 	}
@@ -73,30 +70,21 @@ func (s *Services) loginURL(next string) string {
 }
 
 func (s *Services) showForm(w http.ResponseWriter, r *http.Request) {
-	svc, err := s.find(r.PathValue("name"))
+	svc, err := s.find(r.PathValue("name"), "")
 	switch {
 	case err != nil:
 		s.cfg.Site.Fail(w, r, err)
 	case web.WantsJSON(r):
-		web.JSON(w, http.StatusOK, svc.description())
+		web.JSON(w, http.StatusOK, svc.description(s.settings.last(r.Context())[svc.info.Name], nil))
 	default:
 		s.views.Render(w, r, http.StatusOK, "service", s.form(r, svc, nil, nil))
 	}
 }
 
 func (s *Services) postForm(w http.ResponseWriter, r *http.Request) {
-	svc, err := s.find(r.PathValue("name"))
+	svc, err := s.find(r.PathValue("name"), "")
 	if err != nil {
 		s.cfg.Site.Fail(w, r, err)
-		return
-	}
-	who, ok := s.cfg.User(r)
-	switch {
-	case !ok && s.cfg.LoginURL != "" && !web.WantsJSON(r):
-		s.cfg.Site.Redirect(w, r, s.loginURL(s.cfg.Path+"/"+svc.info.Name))
-		return
-	case !ok:
-		s.cfg.Site.Fail(w, r, ErrUnauthenticated)
 		return
 	}
 	in, err := readForm(w, r, svc)
@@ -104,7 +92,24 @@ func (s *Services) postForm(w http.ResponseWriter, r *http.Request) {
 		s.cfg.Site.Fail(w, r, err)
 		return
 	}
-	result, err := s.runPatiently(r.Context(), RunParams{Account: who.Account, Service: svc.info.Name, Input: in.raw, IdempotencyKey: in.key})
+	who, ok := s.cfg.User(r)
+	if !ok {
+		page := s.form(r, svc, in.typed, nil)
+		page.Ended, page.Attempt = true, in.attempt
+		s.views.Reject(w, r, "service", page, ErrUnauthenticated)
+		return
+	}
+	p := RunParams{Account: who.Account, Service: svc.info.Name, Input: in.raw, IdempotencyKey: in.key}
+	if svc.opts.background {
+		record, err := s.Enqueue(r.Context(), EnqueueParams{RunParams: p})
+		if err != nil {
+			s.rejectForm(w, r, svc, in, err)
+			return
+		}
+		s.cfg.Site.Redirect(w, r, s.cfg.Path+"/calls/"+record.ID.String())
+		return
+	}
+	result, err := s.runPatiently(r.Context(), p)
 	if err != nil {
 		s.rejectForm(w, r, svc, in, err)
 		return
@@ -135,8 +140,8 @@ func (s *Services) rejectForm(w http.ResponseWriter, r *http.Request, svc *regis
 
 // formBody is what was sent to the page of a service.
 type formBody struct {
-	raw     json.RawMessage
-	typed   url.Values // nil when JSON was sent
+	body
+
 	attempt string
 	key     string
 }
@@ -145,32 +150,14 @@ type formBody struct {
 const maxAttempt = 64
 
 func readForm(w http.ResponseWriter, r *http.Request, svc *registered) (in formBody, err error) {
-	kind := r.Header.Get("Content-Type")
-	if kind != "" {
-		if kind, _, err = mime.ParseMediaType(kind); err != nil {
-			return in, web.ErrUnsupported
-		}
+	if in.body, err = readInput(w, r, svc, true); err != nil {
+		return in, err
 	}
-	switch kind {
-	case "application/json":
-		if in.raw, err = readBody(w, r); err != nil {
-			return in, err
-		}
+	if in.typed == nil {
 		in.key, err = readKey(r)
 		return in, err
-	case "application/x-www-form-urlencoded", "":
-	default:
-		return in, web.ErrUnsupported
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
-	if err := r.ParseForm(); err != nil {
-		return in, bodyError(err)
-	}
-	in.typed = r.PostForm
-	if in.raw, err = formInput(svc.input.schema, in.typed); err != nil {
-		return in, err
-	}
-	if in.attempt = r.PostForm.Get("attempt"); in.attempt != "" && len(in.attempt) <= maxAttempt {
+	if in.attempt = in.typed.Get("attempt"); in.attempt != "" && len(in.attempt) <= maxAttempt {
 		// The input is a part of the key: who goes back and types something else wants another call.
 		sum := sha256.Sum256(append([]byte(in.attempt+"\x00"), in.raw...))
 		in.key = "form:" + hex.EncodeToString(sum[:])
@@ -197,31 +184,4 @@ func (s *Services) runPatiently(ctx context.Context, p RunParams) (Result, error
 		case <-time.After(lookEach):
 		}
 	}
-}
-
-// readKey returns the Idempotency-Key header, or "" when there is none.
-func readKey(r *http.Request) (string, error) {
-	switch values := r.Header.Values("Idempotency-Key"); {
-	case len(values) == 0:
-		return "", nil
-	case len(values) > 1 || !validKey(values[0]):
-		return "", ErrKeyInvalid
-	default:
-		return values[0], nil
-	}
-}
-
-func readBody(w http.ResponseWriter, r *http.Request) (json.RawMessage, error) {
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
-	if err != nil {
-		return nil, bodyError(err)
-	}
-	return raw, nil
-}
-
-func bodyError(err error) error {
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return web.ErrTooLarge
-	}
-	return fmt.Errorf("%w (%w)", web.ErrMalformed, err)
 }

@@ -19,7 +19,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/services"
 )
 
@@ -71,7 +70,7 @@ func TestAPI_CallAnswersInTheDocumentedShape(t *testing.T) {
 		assert.Equal(t, "99.5", res.Header.Get("X-Credits-Remaining"))
 		assert.Equal(t, "application/json; charset=utf-8", res.Header.Get("Content-Type"))
 		id := s.calls(ada)[0].ID.String()
-		assert.JSONEq(t, `{"success":true,"data":{"service":"echo","call_id":"`+id+`","result":{"echo":"hi"},"credits_charged":"0.5","balance":"99.5"}}`, text(t, res.Body))
+		assert.JSONEq(t, `{"success":true,"data":{"service":"echo","version":"1","call_id":"`+id+`","result":{"echo":"hi"},"credits_charged":"0.5","balance":"99.5"}}`, text(t, res.Body))
 		for _, kind := range []string{"", "application/json", "text/plain", "nonsense"} {
 			res = s.send(http.MethodPost, "/api/v1/services/echo", `{"text":"hi"}`, "Authorization", "Bearer "+ada, "Content-Type", kind)
 			assert.Equal(t, http.StatusOK, res.StatusCode, kind)
@@ -103,7 +102,7 @@ func TestAPI_ErrorsHaveOneShape(t *testing.T) {
 			{"unknown service", "POST", "/services/none", `{"text":"hi"}`, me, 404, "not_found", ""},
 			{"unknown path", "GET", "/nothing", "", me, 404, "not_found", ""},
 			{"unknown path for browsers", "GET", "/services/echo/more", "", []string{"Accept", "text/html"}, 404, "not_found", ""},
-			{"wrong method", "GET", "/services/echo", "", me, 405, "method_not_allowed", ""},
+			{"wrong method", "DELETE", "/services/echo", "", me, 405, "method_not_allowed", ""},
 			{"wrong method", "DELETE", "/usage", "", me, 405, "method_not_allowed", ""},
 			{"malformed", "POST", "/services/echo", `{"text":`, me, 400, "malformed", ""},
 			{"empty", "POST", "/services/echo", ``, me, 400, "malformed", ""},
@@ -111,7 +110,8 @@ func TestAPI_ErrorsHaveOneShape(t *testing.T) {
 			{"unknown field", "POST", "/services/echo", `{"text":"hi","account_id":"bob","balance":"9"}`, me, 422, "invalid",
 				`"fields":{"account_id":"There is no such field.","balance":"There is no such field."}`},
 			{"too large", "POST", "/services/echo", `{"text":"` + strings.Repeat("a", services.MaxBody) + `"}`, me, 413, "too_large", ""},
-			{"multipart", "POST", "/services/echo", `{"text":"hi"}`, append(me, "Content-Type", "multipart/form-data; boundary=x"), 415, "unsupported_media_type", ""},
+			{"multipart that does not parse", "POST", "/services/echo", `{"text":"hi"}`, append(me, "Content-Type", "multipart/form-data; boundary=x"), 400, "malformed", ""},
+			{"multipart of another kind", "POST", "/services/echo", `{"text":"hi"}`, append(me, "Content-Type", "multipart/mixed; boundary=x"), 415, "unsupported_media_type", ""},
 			{"too few credits", "POST", "/services/dear", `{"text":"hi"}`, me, 402, "insufficient_credits", `"details":{"available":"1","required":"1.5","shortfall":"0.5"}`},
 			{"inactive", "POST", "/services/off", `{"text":"hi"}`, me, 409, "service_inactive", ""},
 			{"failure", "POST", "/services/breaks", `{"text":"hi"}`, me, 502, "execution_failed", `"credits_charged":"0"`},
@@ -264,7 +264,7 @@ func TestPages_ListShowsCards(t *testing.T) {
 func TestPages_FormFollowsTheSchema(t *testing.T) {
 	run(t, func(t *testing.T, s *shop) {
 		var got everything
-		require.NoError(t, services.Register(s.Services, services.Func(services.Info{Name: "all", Title: "All <b>"}, func(everything) (credits.Amount, error) { return 0, nil },
+		require.NoError(t, services.Register(s.Services, services.Func(services.Info{Name: "all", Title: "All <b>"}, services.Free(),
 			func(_ context.Context, _ *services.Call, in everything) (done, error) {
 				got = in
 				return done{"ok"}, nil
@@ -282,7 +282,7 @@ func TestPages_FormFollowsTheSchema(t *testing.T) {
 			`type="number" id="f-ratio" name="ratio" value="" step="any">`,
 			`<input type="checkbox" id="f-agree" name="agree" value="true"> Agree`,
 			`<textarea class="textarea" id="f-tags" name="tags" rows="8" aria-describedby="f-tags-hint">`, "One entry per line.",
-			`name="options.depth"`, `for="f-options.name"`, `Price depends on the input`, `All &lt;b&gt;`,
+			`name="options.depth"`, `for="f-options.name"`, `>Free<`, `All &lt;b&gt;`,
 		} {
 			assert.Contains(t, page, want)
 		}
@@ -337,7 +337,7 @@ func TestPages_CallShowsResultCostAndBalance(t *testing.T) {
 func TestPages_HostileOutputIsEscaped(t *testing.T) {
 	run(t, func(t *testing.T, s *shop) {
 		const hostile = `<script>alert(1)</script>`
-		require.NoError(t, services.Register(s.Services, services.Func(services.Info{Name: "hostile", Title: hostile, Summary: hostile}, func(struct{}) (credits.Amount, error) { return 0, nil },
+		require.NoError(t, services.Register(s.Services, services.Func(services.Info{Name: "hostile", Title: hostile, Summary: hostile}, services.Free(),
 			func(context.Context, *services.Call, struct{}) (map[string]any, error) {
 				return map[string]any{hostile: hostile, "nested": map[string]any{"list": []any{hostile, 1.5, true, nil, []int{}}}}, nil
 			})))
@@ -374,8 +374,11 @@ func TestPages_SignedOutAreSentToLogIn(t *testing.T) {
 		assert.Contains(t, page, `href="/auth/login?next=%2Fservices%2Fecho"`)
 		assert.NotContains(t, page, "<form method")
 		res := s.send(http.MethodPost, "/services/echo", "text=hi", "Content-Type", "application/x-www-form-urlencoded", "Accept", "text/html")
-		assert.Equal(t, http.StatusSeeOther, res.StatusCode)
-		assert.Equal(t, "/auth/login?next=%2Fservices%2Fecho", res.Header.Get("Location"))
+		assert.Equal(t, http.StatusUnauthorized, res.StatusCode)
+		page = text(t, res.Body)
+		for _, want := range []string{`<form method="post" action="/services/echo">`, `value="hi"`, `href="/auth/login?next=%2Fservices%2Fecho" target="_blank" rel="noopener"`} {
+			assert.Contains(t, page, want, "what was typed outlives the session")
+		}
 		res = s.send(http.MethodPost, "/services/echo", `{"text":"hi"}`, "Content-Type", "application/json", "Accept", "application/json")
 		assert.Equal(t, http.StatusUnauthorized, res.StatusCode)
 		assert.Empty(t, s.calls(""))

@@ -43,6 +43,7 @@ type field struct {
 	required bool
 	textarea bool
 	enum     []string
+	accept   []string // of a file, types of content
 	fields   []*field // of an object
 	elem     *field   // of a list
 	rules    []rule
@@ -58,6 +59,7 @@ const (
 	kindBool
 	kindList
 	kindObject
+	kindFile
 )
 
 // rule is one word of a validate tag.
@@ -70,6 +72,10 @@ func describe(t reflect.Type, f *field) []error {
 		if t = t.Elem(); t.Kind() == reflect.Pointer || t.Kind() == reflect.Struct || t.Kind() == reflect.Slice {
 			return []error{fmt.Errorf("field %s: a pointer may lead to text, a number or a boolean only", f.path)}
 		}
+	}
+	if t == reflect.TypeFor[File]() {
+		f.kind = kindFile
+		return nil
 	}
 	for _, special := range []reflect.Type{reflect.TypeFor[json.Unmarshaler](), reflect.TypeFor[encoding.TextUnmarshaler]()} {
 		if reflect.PointerTo(t).Implements(special) {
@@ -104,7 +110,7 @@ func describeList(t reflect.Type, f *field) []error {
 	case t.Elem().Kind() == reflect.Uint8:
 		// JSON has bytes in base64.
 		faults = append(faults, fmt.Errorf("field %s: bytes are not supported", f.path))
-	case f.elem.kind == kindObject || f.elem.kind == kindList || f.elem.nullable:
+	case f.elem.kind == kindObject || f.elem.kind == kindFile || f.elem.kind == kindList || f.elem.nullable:
 		faults = append(faults, fmt.Errorf("field %s: a list holds text, numbers or booleans", f.path))
 	}
 	return faults
@@ -186,6 +192,11 @@ func (f *field) read(tag reflect.StructTag) (faults []error) {
 			faults = append(faults, fmt.Errorf("field %s: an enum lists the values of text", f.path))
 		}
 		at.enum = strings.Split(enum, ",")
+	}
+	if accept, ok := tag.Lookup("accept"); ok {
+		if f.accept = strings.Split(accept, ","); f.kind != kindFile {
+			faults = append(faults, fmt.Errorf("field %s: accept names the types of a file", f.path))
+		}
 	}
 	switch format := tag.Get("format"); {
 	case format == "":
@@ -315,6 +326,11 @@ func (f *field) check(v any, path string, wrong map[string]string) {
 				f.elem.check(item, fmt.Sprintf("%s[%d]", path, i), wrong)
 			}
 		}
+	case kindFile:
+		var object map[string]any
+		if object, ok = v.(map[string]any); ok {
+			f.checkFile(object, path, wrong)
+		}
 	case kindObject:
 		var object map[string]any
 		if object, ok = v.(map[string]any); ok {
@@ -353,7 +369,7 @@ func (f *field) holds(literal string) bool {
 		_, err = strconv.ParseUint(literal, 10, f.bits)
 	case kindFloat:
 		_, err = strconv.ParseFloat(literal, f.bits)
-	case kindText, kindBool, kindList, kindObject:
+	case kindText, kindBool, kindList, kindObject, kindFile:
 		return false
 	}
 	return err == nil
@@ -374,6 +390,8 @@ func (f *field) wants() string {
 		return "This must be true or false."
 	case kindList:
 		return "This must be a list."
+	case kindFile:
+		return "This must be a file; in JSON an object with name and data, the latter in base64."
 	case kindObject:
 	}
 	return "This must be an object with fields."

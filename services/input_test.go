@@ -19,7 +19,7 @@ import (
 
 // register tries to register a service with the input In and the output Out.
 func register[In, Out any](s *services.Services, info services.Info, opts ...services.Option) error {
-	return services.Register(s, services.Func(info, func(In) (credits.Amount, error) { return 0, nil },
+	return services.Register(s, services.Func(info, services.Free(),
 		func(context.Context, *services.Call, In) (out Out, err error) { return out, nil }), opts...)
 }
 
@@ -98,7 +98,7 @@ func TestRegister_FindsAllFaults(t *testing.T) {
 	require.ErrorContains(t, register[job, struct{ C chan int }](s, services.Info{Name: "out", Title: "T"}), "chan")
 	require.NoError(t, register[struct{}, map[string]any](s, services.Info{Name: "empty", Title: "T"}))
 	names := []string{}
-	for _, d := range s.List() {
+	for _, d := range s.List(t.Context()) {
 		names = append(names, d.Name)
 	}
 	assert.Equal(t, []string{"taken", "empty"}, names, "in order, and none of the faulty ones")
@@ -108,7 +108,7 @@ func TestList_ShowsTheSchema(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, dbtest.SQLite(t, schema)).Services
 	require.NoError(t, register[everything, done](s, services.Info{Name: "all", Title: "T", Tags: []string{"x"}}, services.Inactive()))
-	d := s.List()[0]
+	d := s.List(t.Context())[0]
 	assert.False(t, d.Active)
 	assert.JSONEq(t, `{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object","additionalProperties":false,"required":["text","mode"],"properties":{
 		"text":{"type":"string","title":"Your <text>","description":"Say it.","format":"textarea","minLength":2,"maxLength":10},
@@ -133,7 +133,7 @@ func TestList_ShowsTheSchema(t *testing.T) {
 func TestInput_FaultsAreNamedByTheirPath(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, dbtest.SQLite(t, schema)).Services
-	require.NoError(t, services.Register(s, services.Func(services.Info{Name: "all", Title: "T"}, func(everything) (credits.Amount, error) { return 0, nil },
+	require.NoError(t, services.Register(s, services.Func(services.Info{Name: "all", Title: "T"}, services.Free(),
 		func(_ context.Context, _ *services.Call, in everything) (everything, error) { return in, nil })))
 	call := func(input string) (services.Result, error) {
 		return s.Run(t.Context(), services.RunParams{Account: ada, Service: "all", Input: json.RawMessage(input)})

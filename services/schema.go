@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"strconv"
+	"strings"
 
 	"github.com/go-playground/validator/v10"
 	"github.com/google/jsonschema-go/jsonschema"
@@ -27,7 +28,7 @@ func describeInput(v *validator.Validate, t reflect.Type) (*input, json.RawMessa
 	if err := in.probe(); err != nil {
 		return nil, nil, err
 	}
-	s, err := jsonschema.ForType(t, nil)
+	s, err := jsonschema.ForType(t, &jsonschema.ForOptions{TypeSchemas: map[reflect.Type]*jsonschema.Schema{reflect.TypeFor[File](): fileSchema()}})
 	if err != nil {
 		return nil, nil, fmt.Errorf("the schema of %s: %w", t, err)
 	}
@@ -60,6 +61,16 @@ func marshalSchema(s *jsonschema.Schema) (json.RawMessage, error) {
 	return text, nil
 }
 
+// fileSchema is a [File] in JSON.
+func fileSchema() *jsonschema.Schema {
+	return &jsonschema.Schema{
+		Type: "object", Format: "file", Required: []string{"data"}, PropertyOrder: []string{"name", "type", "data"}, AdditionalProperties: &jsonschema.Schema{Not: &jsonschema.Schema{}},
+		Properties: map[string]*jsonschema.Schema{
+			"name": {Type: "string"}, "type": {Type: "string", ReadOnly: true}, "data": {Type: "string", ContentEncoding: "base64"},
+		},
+	}
+}
+
 // decorate adds to the schema of a type what the field's tags say. What is required is what has that rule.
 func (f *field) decorate(s *jsonschema.Schema) {
 	s.Title, s.Description = f.label, f.hint
@@ -88,6 +99,10 @@ func (f *field) decorate(s *jsonschema.Schema) {
 		// Null is refused, though encoding/json would take it.
 		s.Type, s.Types = "array", nil
 		f.elem.decorate(s.Items)
+	case kindFile:
+		if len(f.accept) > 0 {
+			s.Properties["data"].ContentMediaType = strings.Join(f.accept, ",")
+		}
 	case kindText, kindInt, kindUint, kindFloat, kindBool:
 	}
 }

@@ -9,6 +9,7 @@ package services
 
 import (
 	"context"
+	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
@@ -21,6 +22,8 @@ import (
 	"github.com/go-playground/validator/v10"
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
 
 	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/internal/database"
@@ -50,7 +53,14 @@ type Ledger interface {
 	SettleTx(ctx context.Context, tx *sqlx.Tx, hold uuid.UUID, actual credits.Amount) (credits.Entry, error)
 	ReleaseTx(ctx context.Context, tx *sqlx.Tx, hold uuid.UUID) error
 	DebitTx(ctx context.Context, tx *sqlx.Tx, p credits.DebitParams) (credits.Entry, error)
+	Debit(ctx context.Context, p credits.DebitParams) (credits.Entry, error)
+	EntryByKey(ctx context.Context, account, key string) (credits.Entry, error)
 	Balance(ctx context.Context, account string) (credits.Balance, error)
+}
+
+// Jobs inserts jobs; a River client over database/sql (*river.Client[*sql.Tx]) is one.
+type Jobs interface {
+	InsertTx(ctx context.Context, tx *sql.Tx, args river.JobArgs, opts *river.InsertOpts) (*rivertype.JobInsertResult, error)
 }
 
 // Caller is who uses a service.
@@ -80,6 +90,18 @@ type Config struct {
 	LoginURL string
 	// BuyURL is where credits are sold, linked where there are too few. Empty: no link.
 	BuyURL string
+	// Entitled tells whether the plan of an account has a feature; see [ForPlans]. Nil: no service is for plans.
+	Entitled func(ctx context.Context, account, feature string) (bool, error)
+	// Jobs inserts the jobs of calls that run in the background; see [Services.AddWorkers]. Nil: there are none.
+	Jobs Jobs
+	// OnEndTx is called in the transaction that ends a call in the background whose caller asked to be told, such as to
+	// send a webhook. An error makes the end be tried again, a few times. Nil: nobody can ask for that.
+	OnEndTx func(ctx context.Context, tx *sqlx.Tx, r Record) error
+	// RateLimit bounds the calls of one account to the API, in all processes together. Zero: no bound.
+	RateLimit RateLimit
+	// KeepOutputs is how long [Services.Prune] keeps the outputs of calls, which give the first answer again under the
+	// same idempotency key. 0: [DefaultKeepOutputs].
+	KeepOutputs time.Duration
 	// Site draws the pages. Nil: a plain one.
 	Site *web.Site
 	// Clock tells the time. Nil: time.Now.
@@ -96,8 +118,12 @@ type Services struct {
 	validate *validator.Validate
 
 	mu     sync.RWMutex
-	byName map[string]*registered
-	all    []*registered // in the order of registration
+	byName map[string][]*registered // the versions in the order of registration
+	names  []string                 // in the order of registration
+
+	settings *settings
+	recorder recorder
+	funds    fundsCache
 }
 
 // New checks cfg.
@@ -127,6 +153,15 @@ func New(cfg Config) (*Services, error) {
 			return nil, fmt.Errorf("services: the path %q must begin with a slash and not end with one", path)
 		}
 	}
+	if err := cfg.RateLimit.check(); err != nil {
+		return nil, err
+	}
+	if cfg.KeepOutputs < 0 {
+		return nil, errors.New("services: Config.KeepOutputs must not be negative")
+	}
+	if cfg.KeepOutputs == 0 {
+		cfg.KeepOutputs = DefaultKeepOutputs
+	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
@@ -138,7 +173,9 @@ func New(cfg Config) (*Services, error) {
 			return nil, err
 		}
 	}
-	s := &Services{cfg: cfg, db: db, validate: newValidator(), byName: map[string]*registered{}}
+	s := &Services{cfg: cfg, db: db, validate: newValidator(), byName: map[string][]*registered{}}
+	s.settings = &settings{db: db, logger: cfg.Logger}
+	s.recorder.s = s
 	if s.views, err = cfg.Site.Views("services", templates); err != nil {
 		return nil, err
 	}
@@ -160,6 +197,14 @@ var (
 	ErrNotFound error = problem.New(problem.CodeNotFound, "There is no such service.")
 	// ErrInactive: the service is switched off; nothing was charged.
 	ErrInactive error = problem.New("service_inactive", "This service is switched off at the moment. Nothing was charged.")
+	// ErrGone: the service has come to its end; nothing was charged.
+	ErrGone error = problem.New("service_gone", "This service is not offered any more. Nothing was charged.")
+	// ErrPlan: the account's plan does not have the service; nothing was charged.
+	ErrPlan error = problem.New("plan_required", "Your plan does not include this service. Nothing was charged.")
+	// ErrBusy: as many calls run as the service allows; nothing was charged.
+	ErrBusy error = problem.New("service_busy", "As many calls of this service run as are allowed. Nothing was charged. Try again in a moment.")
+	// ErrTagsInvalid: there are more than 10 tags, or one is longer than its bound.
+	ErrTagsInvalid error = problem.New(problem.CodeInvalid, "There may be 10 tags, with names of 1 to 40 and values of 1 to 100 characters, without control characters.")
 	// ErrKeyInvalid: the idempotency key is not 1 to 255 characters long or has control characters.
 	ErrKeyInvalid error = problem.New(problem.CodeInvalid, "An idempotency key has 1 to 255 characters and no control characters.")
 	// ErrKeyMismatch: the key was used before on this account, for another service or input.

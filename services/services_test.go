@@ -128,7 +128,13 @@ func newShop(tb testing.TB, db *database.DB) *shop {
 // process makes another process on the same database.
 func (s *shop) process() *services.Services {
 	s.t.Helper()
-	made, err := services.New(services.Config{
+	made, err := services.New(s.config())
+	require.NoError(s.t, err)
+	return made
+}
+
+func (s *shop) config() services.Config {
+	return services.Config{
 		DB: s.db.Writer(), ReadDB: s.db.Reader(), Ledger: s.ledger, Clock: s.clock.Now, Logger: slog.New(slog.DiscardHandler),
 		LoginURL: "/auth/login", BuyURL: "/billing/",
 		User: func(r *http.Request) (services.Caller, bool) {
@@ -142,9 +148,7 @@ func (s *shop) process() *services.Services {
 			}
 			return services.Caller{Account: account}, nil
 		},
-	})
-	require.NoError(s.t, err)
-	return made
+	}
 }
 
 func run(t *testing.T, fn func(t *testing.T, s *shop)) {
@@ -160,6 +164,7 @@ func run(t *testing.T, fn func(t *testing.T, s *shop)) {
 // check compares the calls with the ledger.
 func (s *shop) check() {
 	s.t.Helper()
+	s.Flush()
 	for name, query := range map[string]string{
 		"an account is not the sum of its entries": `SELECT a.id FROM qs_credit_accounts a WHERE a.available + a.held <>
 			(SELECT COALESCE(SUM(e.amount), 0) FROM qs_credit_entries e WHERE e.account_id = a.id)`,
@@ -236,11 +241,17 @@ func (s *shop) add(name, price string, fn worker, opts ...services.Option) {
 func addTo(tb testing.TB, s *services.Services, name, price string, fn worker, opts ...services.Option) {
 	tb.Helper()
 	info := services.Info{Name: name, Title: "Echo", Summary: "Says it again.", Version: "1", PriceText: price + " credits"}
-	require.NoError(tb, services.Register(s, services.Func(info, func(job) (credits.Amount, error) { return credits.MustAmount(price), nil }, fn), opts...))
+	require.NoError(tb, services.Register(s, services.Func(info, services.Fixed(credits.MustAmount(price)), fn), opts...))
 }
 
 func params(account, service, key string) services.RunParams {
 	return services.RunParams{Account: account, Service: service, Input: job{Text: "hi"}, IdempotencyKey: key}
+}
+
+func nobody(*http.Request) (services.Caller, bool) { return services.Caller{}, false }
+
+func nobodyCalls(*http.Request) (services.Caller, error) {
+	return services.Caller{}, services.ErrUnauthenticated
 }
 
 // code is the machine code of an error, "" of none.
@@ -294,19 +305,19 @@ func TestRun_ChargesWhatSucceeds(t *testing.T) {
 		assert.Equal(t, "0.5", res.Charged.String())
 		assert.Equal(t, "9.5", res.Balance.String())
 		assert.Equal(t, "9.5", s.balance(ada))
-		assert.Equal(t, services.Call{ID: res.CallID, Service: "echo", Account: ada, Logger: seen.Logger}, seen)
+		assert.Equal(t, []any{res.CallID, "echo", "1", ada}, []any{seen.ID, seen.Service, seen.Version, seen.Account})
 		assert.NotNil(t, seen.Logger)
 
 		calls, debits := s.calls(ada), s.debits(ada)
 		require.Len(t, calls, 1)
 		require.Len(t, debits, 1)
 		assert.Equal(t, services.Record{ID: res.CallID, Account: ada, Service: "echo", Version: "1", Status: services.Succeeded, Price: 500_000, Charged: 500_000,
-			EntryID: &debits[0].ID, CreatedAt: s.clock.Now(), FinishedAt: calls[0].FinishedAt, LatencyMS: calls[0].LatencyMS}, calls[0])
+			EntryID: &debits[0].ID, CreatedAt: s.clock.Now(), StartedAt: calls[0].StartedAt, FinishedAt: calls[0].FinishedAt, LatencyMS: calls[0].LatencyMS}, calls[0])
 		assert.Equal(t, "Service: Echo", debits[0].Reason)
 		assert.Contains(t, debits[0].Reference, res.CallID.String())
 		var stored string
-		require.NoError(t, s.db.Writer().Get(&stored, "SELECT fingerprint || output || error_text FROM qs_service_calls"))
-		assert.NotContains(t, stored, `"text"`, "inputs are not stored")
+		require.NoError(t, s.db.Writer().Get(&stored, "SELECT fingerprint || COALESCE(output, '') || COALESCE(input, '') || error_text FROM qs_service_calls"))
+		assert.NotContains(t, stored, `hi`, "neither inputs are stored nor outputs that nobody can ask for")
 	})
 }
 
@@ -347,7 +358,7 @@ func TestRun_RefusedBeforeAnyCharge(t *testing.T) {
 		s.add("off", "0.1", never, services.Inactive())
 		s.add("off-dear", "5", never, services.Inactive())
 		register := func(name string, price func(job) (credits.Amount, error)) {
-			require.NoError(t, services.Register(s.Services, services.Func(services.Info{Name: name, Title: "T"}, price, never)))
+			require.NoError(t, services.Register(s.Services, services.Func(services.Info{Name: name, Title: "T"}, services.Computed(price), never)))
 		}
 		register("negative", func(job) (credits.Amount, error) { return -1, nil })
 		register("unpriced", func(job) (credits.Amount, error) { return 0, errors.New("secret tariff") })
@@ -470,7 +481,7 @@ func TestRun_AnOutputThatJSONCannotCarryIsAFailure(t *testing.T) {
 	run(t, func(t *testing.T, s *shop) {
 		s.grant(ada, "10")
 		info := services.Info{Name: "odd", Title: "Odd"}
-		require.NoError(t, services.Register(s.Services, services.Func(info, func(job) (credits.Amount, error) { return credits.Credit, nil },
+		require.NoError(t, services.Register(s.Services, services.Func(info, services.Fixed(credits.Credit),
 			func(context.Context, *services.Call, job) (unencodable, error) {
 				return unencodable{make(chan int)}, nil
 			})))
@@ -506,7 +517,7 @@ func TestRun_TextThatADatabaseDoesNotTakeIsMended(t *testing.T) {
 		assert.Equal(t, "9", s.balance(ada))
 
 		info := services.Info{Name: "raw", Title: "Raw"}
-		require.NoError(t, services.Register(s.Services, services.Func(info, func(job) (credits.Amount, error) { return credits.Credit, nil },
+		require.NoError(t, services.Register(s.Services, services.Func(info, services.Fixed(credits.Credit),
 			func(context.Context, *services.Call, job) (unencodable, error) {
 				return unencodable{json.RawMessage("\"caf\xe9\"")}, nil
 			})))
@@ -645,7 +656,7 @@ func TestIdempotency_AcrossVersionsOfTheInput(t *testing.T) {
 			Pause *int   `json:"pause"`
 		}
 		other := s.process()
-		price := func(newer) (credits.Amount, error) { return credits.Credit, nil }
+		price := services.Fixed(credits.Credit)
 		require.NoError(t, services.Register(other, services.Func(services.Info{Name: "echo", Title: "Echo"}, price,
 			func(_ context.Context, _ *services.Call, in newer) (done, error) { return done{in.Text}, nil })))
 		call := func(p *services.Services, input, key string) (services.Result, error) {

@@ -21,7 +21,7 @@ const sweepBatch = 100
 // periodically, in any number of processes.
 func (s *Services) Sweep(ctx context.Context) (ended int, err error) {
 	// Runs along qs_service_calls_running.
-	const dead = `SELECT ` + callColumns + ` FROM qs_service_calls WHERE status = 'running' AND expires_at <= ? AND id > ? ORDER BY id LIMIT ?`
+	const dead = `SELECT ` + callColumns + ` FROM qs_service_calls WHERE status IN ('queued', 'running') AND expires_at <= ? AND id > ? ORDER BY id LIMIT ?`
 	now, last := s.now(), uuid.Nil
 	for {
 		var rows []callRow
@@ -62,6 +62,9 @@ func (s *Services) giveUp(ctx context.Context, tx *sqlx.Tx, row callRow) (bool, 
 	closed, _, err := s.close(ctx, tx, row.ID, e)
 	if err == nil && closed && settled {
 		return false, fmt.Errorf("services: call %s was charged and did not end", row.ID)
+	}
+	if err == nil && closed && row.Notify {
+		err = s.tell(ctx, tx, row.ID)
 	}
 	return closed, err
 }

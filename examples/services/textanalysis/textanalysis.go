@@ -58,19 +58,11 @@ func (Service) Info() services.Info {
 	}
 }
 
-// Price implements services.Service.
-func (Service) Price(in Input) (credits.Amount, error) {
-	switch in.Operation {
-	case CountWords, "":
-		return credits.MustAmount("0.5"), nil
-	case CountCharacters:
-		return credits.MustAmount("0.1"), nil
-	case Analyze:
-		return 2 * credits.Credit, nil
-	case Summarize:
-		return 5 * credits.Credit, nil
-	}
-	return 0, fmt.Errorf("textanalysis: there is no operation %q", in.Operation)
+// Pricing implements services.Service.
+func (Service) Pricing() services.Pricing {
+	return services.Table(map[string]credits.Amount{
+		CountWords: credits.MustAmount("0.5"), CountCharacters: credits.MustAmount("0.1"), Analyze: 2 * credits.Credit, Summarize: 5 * credits.Credit,
+	}, func(in Input) string { return cmp.Or(in.Operation, CountWords) })
 }
 
 // Execute implements services.Service.

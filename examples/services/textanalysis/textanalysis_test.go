@@ -14,11 +14,11 @@ import (
 func TestPrice_IsTheOperations(t *testing.T) {
 	t.Parallel()
 	for op, want := range map[string]string{"": "0.5", "count_words": "0.5", "count_characters": "0.1", "analyze": "2", "summarize": "5"} {
-		price, err := textanalysis.Service{}.Price(textanalysis.Input{Text: "x", Operation: op})
+		price, err := textanalysis.Service{}.Pricing().Of(textanalysis.Input{Text: "x", Operation: op})
 		require.NoError(t, err, op)
 		assert.Equal(t, want, price.String(), op)
 	}
-	_, err := textanalysis.Service{}.Price(textanalysis.Input{Text: "x", Operation: "translate"})
+	_, err := textanalysis.Service{}.Pricing().Of(textanalysis.Input{Text: "x", Operation: "translate"})
 	require.Error(t, err)
 	_, err = textanalysis.Service{}.Execute(t.Context(), nil, textanalysis.Input{Text: "x", Operation: "translate"})
 	require.Error(t, err)
