@@ -93,8 +93,9 @@ func newRoot() *cobra.Command {
 	root.Long = "Look after a QuickScale installation.\n\nQUICKSCALE_DATABASE_URL names the database: sqlite:quickscale.db or postgres://….\n" +
 		"Exit codes: 0 done; 1 failed; 2 the command line is wrong; 3 no such thing, or nothing matched."
 	root.SilenceUsage, root.SilenceErrors = true, true
-	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetIn(os.Stdin)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(newInit(), newUp(), newDown(), newPs(), newLogs(), newShell(), newDestroy(), newCheck(), newVersion(), newConfig(), newMigrate(), newCredits(), newAPIKey())
 	root.AddCommand(newBilling(), newLedger(), newStripe(), newWebhook(), newUser())
 	return root
 }

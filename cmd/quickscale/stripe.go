@@ -33,8 +33,13 @@ func stripeClient(url string) (*client.API, error) {
 	if key == "" {
 		return nil, usageError{errors.New(envStripeKey + " is not set; it is needed to ask Stripe")}
 	}
+	return stripeWith(key, url), nil
+}
+
+// stripeWith is a client with a key for Stripe, or for a double.
+func stripeWith(key, url string) *client.API {
 	backend := stripe.GetBackendWithConfig(stripe.APIBackend, &stripe.BackendConfig{URL: &url, LeveledLogger: &stripe.LeveledLogger{Level: stripe.LevelNull}})
-	return client.New(key, &stripe.Backends{API: backend, Connect: backend, Uploads: backend}), nil
+	return client.New(key, &stripe.Backends{API: backend, Connect: backend, Uploads: backend})
 }
 
 // plainly keeps what Stripe or the network said: the sentence for those who buy says too little to who runs a command.
