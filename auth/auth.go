@@ -53,10 +53,14 @@ const (
 	DefaultSessionLifetime  = 7 * 24 * time.Hour
 	DefaultRememberLifetime = 30 * 24 * time.Hour
 	DefaultRecentAuth       = 10 * time.Minute
+	DefaultSessionCache     = time.Second
 	DefaultMinPassword      = 8
 	DefaultMaxFailures      = 5
 	DefaultLockFor          = 5 * time.Minute
 )
+
+// maxSessionCache is the longest that a process may act on what it knows of a session.
+const maxSessionCache = 10 * time.Second
 
 // The bounds of MaxFailures and LockFor.
 const (
@@ -113,6 +117,10 @@ type Config struct {
 	RememberLifetime time.Duration
 	// RecentAuth is how long a proof of who somebody is counts for what [Auth.RequireRecentAuth] guards. 0: 10 minutes.
 	RecentAuth time.Duration
+	// SessionCache is how long a process may answer for a session from memory, 10 seconds at most. What ends or changes a
+	// session or its user through the same process holds at once, through another one after this time at the latest.
+	// 0: 1 second. Negative: each request reads its session.
+	SessionCache time.Duration
 	// TrustedProxies are the addresses of the host's own proxies. From them, and from them only, ProxyHeader is believed:
 	// the client is the last address in it that is no proxy's. Nil: the client is the other end of the connection.
 	TrustedProxies []netip.Prefix
@@ -154,19 +162,20 @@ type Config struct {
 	Hooks Hooks
 	// Clock tells the time. Nil: time.Now.
 	Clock func() time.Time
-	// Logger gets one line for each security event, with the user's id and nothing else about the person. Nil:
-	// slog.Default.
+	// Logger gets one line "security event" for each security event with the fields event, user, detail, ip, agent and id
+	// (event and agent are those of [Event], user and id are ids), and nothing else about the person. Nil: slog.Default.
 	Logger *slog.Logger
 }
 
 // Auth keeps the accounts. Its methods are safe for concurrent use by any number of processes.
 type Auth struct {
-	cfg    Config
-	db     *database.DB
-	views  *web.Views
-	mails  *mail.Templates
-	hasher *hasher
-	admin  string // AdminEmail in canonical form
+	cfg      Config
+	db       *database.DB
+	views    *web.Views
+	mails    *mail.Templates
+	hasher   *hasher
+	sessions *sessionCache
+	admin    string // AdminEmail in canonical form
 
 	box     *seal.Box          // nil without a Secret
 	party   *webauthn.WebAuthn // nil where browsers tie no passkey to the address
@@ -203,6 +212,7 @@ func New(cfg Config) (*Auth, error) {
 	if a.hasher, err = newHasher(hashParams(), cfg.HashConcurrency); err != nil {
 		return nil, err
 	}
+	a.sessions = newSessionCache(cfg.SessionCache, cfg.Clock)
 	if err := a.prepareFactors(); err != nil {
 		return nil, err
 	}
@@ -217,6 +227,7 @@ func setDefaults(cfg *Config) {
 	setDefault(&cfg.SessionLifetime, DefaultSessionLifetime)
 	setDefault(&cfg.RememberLifetime, DefaultRememberLifetime)
 	setDefault(&cfg.RecentAuth, DefaultRecentAuth)
+	setDefault(&cfg.SessionCache, DefaultSessionCache)
 	setDefault(&cfg.ProxyHeader, headerForwardedFor)
 	setDefault(&cfg.MinPassword, DefaultMinPassword)
 	setDefault(&cfg.MaxFailures, DefaultMaxFailures)
@@ -271,6 +282,9 @@ func (a *Auth) check() (faults []error) {
 		if d < time.Minute {
 			fault("%s must be a minute or more", name)
 		}
+	}
+	if cfg.SessionCache > maxSessionCache {
+		fault("SessionCache must be %s at most", maxSessionCache)
 	}
 	if cfg.MinPassword < DefaultMinPassword || cfg.MinPassword > maxPassword {
 		fault("MinPassword must be %d to %d", DefaultMinPassword, maxPassword)

@@ -182,20 +182,9 @@ func (a *Auth) openFor(userID string, sealed []byte) (string, error) {
 	return secret, nil
 }
 
-// countCode counts an attempt to enter a code for a user; a [*RetryError] when there were too many.
-func (a *Auth) countCode(ctx context.Context, userID string) error {
-	var left time.Duration
-	err := a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
-		left, err = a.count(ctx, tx, "code\x00"+userID, a.cfg.Limits.Code)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if left > 0 {
-		return &RetryError{Code: "too_many", Message: "There were too many wrong codes. Wait a few minutes, or use a passkey. Where you are logged in you stay so.", After: left}
-	}
-	return nil
+// countCode counts an attempt to enter a code for a key; a [*RetryError] when there were too many.
+func (a *Auth) countCode(ctx context.Context, key string) error {
+	return a.countFor(ctx, key, a.cfg.Limits.Code, "There were too many wrong codes. Wait a few minutes, or use a passkey. Where you are logged in you stay so.")
 }
 
 // acceptCode spends what a person typed as the second step: a code of the app, or a backup code. [ErrCode].
