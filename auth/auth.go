@@ -105,6 +105,10 @@ type Config struct {
 	Site *web.Site
 	// MailTemplates replaces texts of mails by file name, such as auth.verify.txt. Nil: none.
 	MailTemplates fs.FS
+	// MailLanguage tells what the reader of a mail reads: a language (BCP 47), or a list as in Accept-Language. The texts in
+	// it are those of MailTemplates in a folder of its name, such as de/auth.verify.txt. It is called in a transaction, for
+	// addresses without an account too, and must call nothing outside. Nil: the texts are the ones at the root.
+	MailLanguage func(ctx context.Context, address string) string
 	// Panels gives the cards of the dashboard. Nil: none.
 	Panels func(r *http.Request, u User) ([]Panel, error)
 	// AdminEmail is the address whose account becomes [RoleAdmin] at the moment when it is verified. Empty: none.

@@ -106,14 +106,7 @@ func (a *Auth) factorChanged(ctx context.Context, tx *sqlx.Tx, u userRow, kind E
 	}
 	data := changeMail{Mail: Mail{Name: u.Name, LogIn: a.url("/login"), SignUp: a.url("/signup"), Forgot: a.url("/password/forgot")},
 		What: what, Device: deviceOf(c.Agent), Security: a.cfg.BaseURL + a.cfg.AccountPath + "/security"}
-	m, err := a.mails.Compose(kindChange, u.Email, u.Name, data)
-	if err != nil {
-		return fmt.Errorf("auth: compose %s: %w", kindChange, err)
-	}
-	if err := a.cfg.Mail.EnqueueTx(ctx, tx, m); err != nil {
-		return fmt.Errorf("auth: enqueue %s: %w", kindChange, err)
-	}
-	return nil
+	return a.sendTo(ctx, tx, kindChange, u.Email, u.Name, data)
 }
 
 // kindChange is the mail about a change of how an account is entered.

@@ -3,6 +3,7 @@ package auth_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -157,26 +158,35 @@ func (k *kit) user(address string) auth.User {
 	return u
 }
 
-func (k *kit) mails() (all []sentMail) {
+func (k *kit) mails() []sentMail {
 	k.t.Helper()
-	require.NoError(k.t, k.db.Writer().Select(&all, `SELECT kind, recipient, text FROM test_mails ORDER BY n`))
+	return mailbox{k.db}.all(k.t)
+}
+
+func (m mailbox) all(t testing.TB) (all []sentMail) {
+	t.Helper()
+	require.NoError(t, m.db.Writer().Select(&all, `SELECT kind, recipient, text FROM test_mails ORDER BY n`))
 	return all
 }
 
-var linkPattern = regexp.MustCompile(`https://app\.example(/auth/\S+\?token=(\S+))`)
+var linkPattern = regexp.MustCompile(`https?://[^/\s]+(/auth/\S+\?token=(\S+))`)
 
 // link is the path and the token of the latest mail of a kind.
 func (k *kit) link(kind string) (path, token string) {
 	k.t.Helper()
-	all := k.mails()
-	for _, sent := range slices.Backward(all) {
+	return mailbox{k.db}.link(k.t, kind)
+}
+
+func (m mailbox) link(t testing.TB, kind string) (path, token string) {
+	t.Helper()
+	for _, sent := range slices.Backward(m.all(t)) {
 		if sent.Kind == kind {
-			m := linkPattern.FindStringSubmatch(sent.Text)
-			require.NotNil(k.t, m, sent.Text)
-			return m[1], m[2]
+			found := linkPattern.FindStringSubmatch(sent.Text)
+			require.NotNil(t, found, sent.Text)
+			return found[1], found[2]
 		}
 	}
-	require.Fail(k.t, "there is no mail "+kind)
+	require.Fail(t, "there is no mail "+kind)
 	return "", ""
 }
 
@@ -319,3 +329,9 @@ func codeOf(err error) string {
 }
 
 func urlEscape(s string) string { return url.QueryEscape(s) }
+
+// hashed is how a secret is stored.
+func hashed(secret string) []byte {
+	sum := sha256.Sum256([]byte(secret))
+	return sum[:]
+}

@@ -1,13 +1,17 @@
 package auth_test
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/quickscale/quickscale/auth"
 )
@@ -73,4 +77,58 @@ func TestLimits_AMailboxIsNotFlooded(t *testing.T) {
 		k.browser().post("/auth/password/forgot", "email", email)
 		assert.Len(t, k.mails(), 4)
 	}, func(c *auth.Config) { c.Limits.Mail = auth.Limit{Max: 2, Per: time.Hour} })
+}
+
+// What all networks together may try is bounded too, in all processes; who is logged in stays so, and a reset works.
+func TestLimits_AllLogInsTogetherAreBounded(t *testing.T) {
+	few := func(c *auth.Config) { c.Limits.AllLogIns = auth.Limit{Max: 10, Per: time.Minute} }
+	run(t, func(t *testing.T, k *kit) {
+		k.user(email)
+		old := k.browser()
+		old.logIn(email, password).leadsTo(t, "/account/")
+		processes := []*kit{k, newKit(t, k.db, few)}
+		from := func(i int) *browser {
+			b := processes[i%2].browser()
+			b.addr = fmt.Sprintf("203.0.113.%d:1", i)
+			return b
+		}
+		for i := range 9 {
+			assert.Equal(t, http.StatusUnauthorized, from(i).logIn(fmt.Sprintf("u%d@example.com", i), "wrong password").StatusCode)
+		}
+		for i := range 2 {
+			res := from(100+i).logIn(email, password)
+			assert.Equal(t, http.StatusTooManyRequests, res.StatusCode)
+			assert.Equal(t, "60", res.Header.Get("Retry-After"))
+		}
+		assert.True(t, old.in(), "sessions go on")
+		assert.Equal(t, http.StatusOK, from(1).post("/auth/password/forgot", "email", email).StatusCode)
+		_, token := k.link("auth.reset")
+		from(1).post("/auth/password/reset", "token", token, "password", "brand new words").leadsTo(t, "/auth/login")
+		k.clock.Advance(time.Minute)
+		k.browser().logIn(email, "brand new words").leadsTo(t, "/account/")
+	}, few)
+}
+
+func TestLimits_ExactlyAsManyAsAllowedPassAtOnce(t *testing.T) {
+	run(t, func(t *testing.T, k *kit) {
+		k.user(email)
+		second := newKit(t, k.db, func(c *auth.Config) { c.Limits.LogIn = auth.Limit{Max: 10, Per: time.Minute} })
+		var passed, limited atomic.Int32
+		var group errgroup.Group
+		for i := range 40 {
+			process := []*kit{k, second}[i%2]
+			group.Go(func() error {
+				_, err := process.LogIn(t.Context(), auth.LogInParams{Email: email, Password: password, Client: auth.Client{IP: "203.0.113.1"}})
+				if retry, ok := errors.AsType[*auth.RetryError](err); ok && retry.Code == "too_many" {
+					limited.Add(1)
+					return nil
+				}
+				passed.Add(1)
+				return err
+			})
+		}
+		require.NoError(t, group.Wait())
+		assert.EqualValues(t, 10, passed.Load())
+		assert.EqualValues(t, 30, limited.Load())
+	}, func(c *auth.Config) { c.Limits.LogIn = auth.Limit{Max: 10, Per: time.Minute} })
 }
