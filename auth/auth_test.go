@@ -166,6 +166,9 @@ func TestMails_CommitWithTheirCause(t *testing.T) {
 		assert.Equal(t, before, after)
 		assert.True(t, b.in())
 		b.copy().logIn(email, password).leadsTo(t, "/account/")
+		stranger := k.browser()
+		assert.Equal(t, http.StatusInternalServerError, stranger.logIn(email, password).StatusCode, "nobody gets in by a new browser without the owner being told")
+		assert.False(t, stranger.in())
 	}, func(c *auth.Config) { c.Mail = failingMailbox{} })
 }
 
