@@ -300,9 +300,6 @@ func (a *Auth) check() (faults []error) {
 			fault("%s must be a minute or more", name)
 		}
 	}
-	if cfg.SessionCache > maxSessionCache {
-		fault("SessionCache must be %s at most", maxSessionCache)
-	}
 	if cfg.MinPassword < DefaultMinPassword || cfg.MinPassword > maxPassword {
 		fault("MinPassword must be %d to %d", DefaultMinPassword, maxPassword)
 	}
@@ -333,9 +330,12 @@ func (a *Auth) check() (faults []error) {
 	return faults
 }
 
-// checkAccess reports what is wrong about proxies and API keys.
+// checkAccess reports what is wrong about what is remembered of sessions, proxies and API keys.
 func (a *Auth) checkAccess(fault func(format string, args ...any)) {
 	cfg := a.cfg
+	if cfg.SessionCache > maxSessionCache {
+		fault("SessionCache must be %s at most", maxSessionCache)
+	}
 	if cfg.ProxyHeader != headerForwardedFor && cfg.ProxyHeader != headerForwarded {
 		fault("ProxyHeader must be %s or %s", headerForwardedFor, headerForwarded)
 	}

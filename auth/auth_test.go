@@ -30,7 +30,7 @@ func TestNew_TellsAllFaultsAtOnce(t *testing.T) {
 	for _, name := range []string{"DB", "Mail", "BaseURL", "Path", "AccountPath", "Home", "AdminEmail", "MinPassword", "MaxFailures", "LockFor", "SessionIdle", "HashConcurrency", "Limits.Mail"} {
 		require.ErrorContains(t, err, "Config."+name+" ")
 	}
-	for _, bad := range []auth.Config{{MaxFailures: 21}, {LockFor: 25 * time.Hour}, {MinPassword: 129}, {Path: "/x", AccountPath: "/x"}} {
+	for _, bad := range []auth.Config{{MaxFailures: 21}, {SessionCache: 11 * time.Second}, {LockFor: 25 * time.Hour}, {MinPassword: 129}, {Path: "/x", AccountPath: "/x"}} {
 		bad.BaseURL, bad.DB, bad.Mail = base, &sqlx.DB{}, mailbox{}
 		_, err := auth.New(bad)
 		require.ErrorContains(t, err, "auth: Config.")

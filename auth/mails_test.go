@@ -73,7 +73,7 @@ func TestMails_AreTextAndHTML(t *testing.T) {
 			assert.Contains(t, m.HTML, `<html lang="en">`, m.Kind)
 			assert.Contains(t, m.HTML, "<h1", m.Kind)
 			assert.NotContains(t, m.Text, "<", m.Kind)
-			for _, link := range strings.Fields(m.Text) {
+			for link := range strings.FieldsSeq(m.Text) {
 				if strings.HasPrefix(link, "https://") {
 					assert.Contains(t, m.HTML, `href="`+strings.TrimRight(link, ".,")+`"`, m.Kind)
 				}
