@@ -81,18 +81,18 @@ func TestApp_TheBackOfficeStaysClosedWithoutASecondStep(t *testing.T) {
 	app := newApp(t, db, func(cfg *quickscale.Config) { cfg.StaffSecondFactor = true })
 	require.NoError(t, app.Migrate(t.Context()))
 	ctx := context.Background()
-	u, err := app.Auth.CreateUser(ctx, auth.CreateUserParams{Email: "staff@example.com", Password: "a long passphrase", Verified: true})
+	u, err := app.Auth.CreateUser(ctx, auth.CreateUserParams{Email: "staff@example.com", Password: "a long passphrase", Verified: true, Role: auth.RoleAdmin})
 	require.NoError(t, err)
-	s, err := app.Auth.LogIn(ctx, auth.LogInParams{Email: "staff@example.com", Password: "a long passphrase"})
+	before := newApp(t, db)
+	s, err := before.Auth.LogIn(ctx, auth.LogInParams{Email: "staff@example.com", Password: "a long passphrase"})
 	require.NoError(t, err)
-	require.NoError(t, app.Auth.SetRole(ctx, u.ID, auth.RoleAdmin))
 	visit := func() int {
 		w := httptest.NewRecorder()
 		app.Auth.SetSession(w, s)
 		status, _, _ := get(t, app.Handler(), "/admin/", "Cookie", w.Header().Get("Set-Cookie"))
 		return status
 	}
-	assert.Equal(t, http.StatusNotFound, visit(), "the session is from before")
+	assert.Equal(t, http.StatusNotFound, visit(), "the session is from before the setting")
 	setup, err := app.Auth.BeginTOTP(ctx, u.ID)
 	require.NoError(t, err)
 	code, err := totp.GenerateCode(strings.ReplaceAll(setup.Secret, " ", ""), time.Now())

@@ -119,15 +119,25 @@ func (a *Auth) showSecurity(w http.ResponseWriter, r *http.Request, u User) {
 }
 
 func (a *Auth) postPassword(w http.ResponseWriter, r *http.Request, u User) {
+	factors, err := a.Factors(r.Context(), u.ID)
+	if err != nil {
+		a.cfg.Site.Fail(w, r, err)
+		return
+	}
+	// The form asks for the password, which is all that most people have; the others show the rest too.
+	if factors.Second() && !a.RecentAuth(r) {
+		a.askToConfirm(w, r)
+		return
+	}
 	var in struct {
 		Current  string `json:"current"  trim:"no"`
 		Password string `json:"password" trim:"no"`
 	}
-	err := web.Decode(w, r, &in)
+	err = web.Decode(w, r, &in)
 	var s SignedIn
 	if err == nil {
 		current, _ := SessionFrom(r.Context())
-		s, err = a.ChangePassword(r.Context(), ChangePasswordParams{UserID: u.ID, Current: in.Current, New: in.Password, Remember: current.Remember, Client: ClientOf(r)})
+		s, err = a.ChangePassword(r.Context(), ChangePasswordParams{UserID: u.ID, SessionID: current.ID, Current: in.Current, New: in.Password, Remember: current.Remember, Client: ClientOf(r)})
 	}
 	if err != nil {
 		page, pageErr := a.securityPage(r, u)

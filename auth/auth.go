@@ -53,10 +53,14 @@ const (
 	DefaultSessionLifetime  = 7 * 24 * time.Hour
 	DefaultRememberLifetime = 30 * 24 * time.Hour
 	DefaultRecentAuth       = 10 * time.Minute
+	DefaultSessionCache     = time.Second
 	DefaultMinPassword      = 8
 	DefaultMaxFailures      = 5
 	DefaultLockFor          = 5 * time.Minute
 )
+
+// maxSessionCache is the longest that a process may act on what it knows of a session.
+const maxSessionCache = 10 * time.Second
 
 // The bounds of MaxFailures and LockFor.
 const (
@@ -101,6 +105,10 @@ type Config struct {
 	Site *web.Site
 	// MailTemplates replaces texts of mails by file name, such as auth.verify.txt. Nil: none.
 	MailTemplates fs.FS
+	// MailLanguage tells what the reader of a mail reads: a language (BCP 47), or a list as in Accept-Language. The texts in
+	// it are those of MailTemplates in a folder of its name, such as de/auth.verify.txt. It is called in a transaction, for
+	// addresses without an account too, and must call nothing outside. Nil: the texts are the ones at the root.
+	MailLanguage func(ctx context.Context, address string) string
 	// Panels gives the cards of the dashboard. Nil: none.
 	Panels func(r *http.Request, u User) ([]Panel, error)
 	// AdminEmail is the address whose account becomes [RoleAdmin] at the moment when it is verified. Empty: none.
@@ -113,6 +121,10 @@ type Config struct {
 	RememberLifetime time.Duration
 	// RecentAuth is how long a proof of who somebody is counts for what [Auth.RequireRecentAuth] guards. 0: 10 minutes.
 	RecentAuth time.Duration
+	// SessionCache is how long a process may answer for a session from memory, 10 seconds at most. What ends or changes a
+	// session or its user through the same process holds at once, through another one after this time at the latest.
+	// 0: 1 second. Negative: each request reads its session.
+	SessionCache time.Duration
 	// TrustedProxies are the addresses of the host's own proxies. From them, and from them only, ProxyHeader is believed:
 	// the client is the last address in it that is no proxy's. Nil: the client is the other end of the connection.
 	TrustedProxies []netip.Prefix
@@ -165,19 +177,20 @@ type Config struct {
 	Hooks Hooks
 	// Clock tells the time. Nil: time.Now.
 	Clock func() time.Time
-	// Logger gets one line for each security event, with the user's id and nothing else about the person. Nil:
-	// slog.Default.
+	// Logger gets one line "security event" for each security event with the fields event, user, detail, ip, agent and id
+	// (event and agent are those of [Event], user and id are ids), and nothing else about the person. Nil: slog.Default.
 	Logger *slog.Logger
 }
 
 // Auth keeps the accounts. Its methods are safe for concurrent use by any number of processes.
 type Auth struct {
-	cfg    Config
-	db     *database.DB
-	views  *web.Views
-	mails  *mail.Templates
-	hasher *hasher
-	admin  string // AdminEmail in canonical form
+	cfg      Config
+	db       *database.DB
+	views    *web.Views
+	mails    *mail.Templates
+	hasher   *hasher
+	sessions *sessionCache
+	admin    string // AdminEmail in canonical form
 
 	box     *seal.Box          // nil without a Secret
 	party   *webauthn.WebAuthn // nil where browsers tie no passkey to the address
@@ -214,6 +227,7 @@ func New(cfg Config) (*Auth, error) {
 	if a.hasher, err = newHasher(hashParams(), cfg.HashConcurrency); err != nil {
 		return nil, err
 	}
+	a.sessions = newSessionCache(cfg.SessionCache, cfg.Clock)
 	if err := a.prepareFactors(); err != nil {
 		return nil, err
 	}
@@ -228,6 +242,7 @@ func setDefaults(cfg *Config) {
 	setDefault(&cfg.SessionLifetime, DefaultSessionLifetime)
 	setDefault(&cfg.RememberLifetime, DefaultRememberLifetime)
 	setDefault(&cfg.RecentAuth, DefaultRecentAuth)
+	setDefault(&cfg.SessionCache, DefaultSessionCache)
 	setDefault(&cfg.ImpersonateFor, DefaultImpersonateFor)
 	setDefault(&cfg.DeletionGrace, DefaultDeletionGrace)
 	setDefault(&cfg.ProxyHeader, headerForwardedFor)
@@ -315,9 +330,12 @@ func (a *Auth) check() (faults []error) {
 	return faults
 }
 
-// checkAccess reports what is wrong about proxies and API keys.
+// checkAccess reports what is wrong about what is remembered of sessions, proxies and API keys.
 func (a *Auth) checkAccess(fault func(format string, args ...any)) {
 	cfg := a.cfg
+	if cfg.SessionCache > maxSessionCache {
+		fault("SessionCache must be %s at most", maxSessionCache)
+	}
 	if cfg.ProxyHeader != headerForwardedFor && cfg.ProxyHeader != headerForwarded {
 		fault("ProxyHeader must be %s or %s", headerForwardedFor, headerForwarded)
 	}

@@ -45,28 +45,29 @@ func BenchmarkAuthenticateKey(b *testing.B) {
 	}
 }
 
-// BenchmarkLoad times the middleware of a request that shows a session, and of one that shows none.
+// BenchmarkLoad times the middleware of a request that shows a session, read or remembered, and of one that shows none.
 func BenchmarkLoad(b *testing.B) {
 	for _, engine := range engines {
-		for _, signedIn := range []bool{true, false} {
-			name := engine.name + "/nobody"
-			if signedIn {
-				name = engine.name + "/session"
-			}
-			b.Run(name, func(b *testing.B) {
-				k := newKit(b, engine.open(b, schema))
+		for _, c := range []struct {
+			name     string
+			signedIn bool
+			cache    time.Duration
+		}{{"nobody", false, 0}, {"read", true, -1}, {"remembered", true, 0}} {
+			b.Run(engine.name+"/"+c.name, func(b *testing.B) {
+				k := newKit(b, engine.open(b, schema), func(cfg *auth.Config) { cfg.SessionCache = c.cache })
 				k.user(email)
 				s, err := k.LogIn(b.Context(), auth.LogInParams{Email: email, Password: password})
 				require.NoError(b, err)
 				h := k.Load(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					if _, ok := auth.UserFrom(r.Context()); ok != signedIn {
+					if _, ok := auth.UserFrom(r.Context()); ok != c.signedIn {
 						b.Error("not what was expected")
 					}
 				}))
 				r := httptest.NewRequest(http.MethodGet, base+"/", nil)
-				if signedIn {
+				if c.signedIn {
 					r.AddCookie(&http.Cookie{Name: "__Host-qs_session", Value: s.Token})
 				}
+				k.clock.Advance(10 * time.Second) // what the log-in changed is no longer news
 				w := httptest.NewRecorder()
 				b.ReportAllocs()
 				for b.Loop() {

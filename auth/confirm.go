@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -23,8 +22,8 @@ func (a *Auth) RecentAuth(r *http.Request) bool {
 	return ok && age < a.cfg.RecentAuth && age > -clockSkew
 }
 
-// ConfirmParams are what a signed-in person shows to prove again who they are: the password, or a code of the
-// authenticator app or a backup code, or a passkey.
+// ConfirmParams are what a signed-in person shows to prove again who they are: the password, or, where there is a second
+// step, that one: a code of the authenticator app or a backup code, or a passkey.
 type ConfirmParams struct {
 	UserID string
 	// SessionID is the session in which it happens.
@@ -38,9 +37,12 @@ type ConfirmParams struct {
 }
 
 // Confirm notes that a person has proved anew who they are, and gives the session a new token; the old one stops working.
-// [ErrProof] when the password is wrong or the account is locked, which counts as a failed log-in does; [ErrCode],
-// [ErrPasskey]; [ErrNoSession] when the session has ended or is another's; [ErrNotFound]; a [*RetryError] when there were
-// too many codes or the machine is busy.
+// [ErrProof] when the password is wrong; [ErrSecondProof] when it is not enough; [ErrCode], [ErrPasskey]; [ErrNoSession] when
+// the session has ended or is another's; [ErrNotFound]; a [*RetryError] when there were too many wrong tries or the
+// machine is busy.
+//
+// Tries are counted for the session, Config.MaxFailures in Config.LockFor, and an account that is locked by wrong
+// passwords at the log-in can be confirmed: strangers, who have no session, stand in nobody's way.
 func (a *Auth) Confirm(ctx context.Context, p ConfirmParams) (s SignedIn, err error) {
 	if !isID(p.SessionID) {
 		return s, ErrNoSession
@@ -72,7 +74,7 @@ type acceptFunc func(ctx context.Context, tx *sqlx.Tx, u userRow) (refused, err 
 
 func (a *Auth) proof(ctx context.Context, p ConfirmParams) (acceptFunc, error) {
 	if p.Code != "" || len(p.Response) > 0 {
-		accept, err := a.second(ctx, p.UserID, FinishLogInParams{Code: p.Code, Handle: p.Handle, Response: p.Response, Client: p.Client})
+		accept, err := a.second(ctx, p.UserID, proofKey(p.SessionID)+"code", FinishLogInParams{Code: p.Code, Handle: p.Handle, Response: p.Response, Client: p.Client})
 		if err != nil {
 			return nil, err
 		}
@@ -100,17 +102,44 @@ func (a *Auth) proof(ctx context.Context, p ConfirmParams) (acceptFunc, error) {
 	if len(p.Password) > maxPasswordBytes {
 		return nil, ErrProof
 	}
+	factors, err := a.Factors(ctx, p.UserID)
+	if err != nil {
+		return nil, err
+	}
+	if factors.Second() {
+		return nil, ErrSecondProof
+	}
+	if err := a.countProof(ctx, p.SessionID); err != nil {
+		return nil, err
+	}
 	checked, err := a.checkHash(ctx, p.Password, known.PasswordHash)
 	if err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context, tx *sqlx.Tx, _ userRow) (error, error) {
-		_, refused, err := a.lockChecked(ctx, tx, known, checked, p.Client)
-		if errors.Is(err, errHashChanged) || refused && err == nil {
+	return func(ctx context.Context, tx *sqlx.Tx, u userRow) (error, error) {
+		right, err := a.acceptProof(ctx, tx, u, known, checked, p.SessionID, p.Client)
+		if !right && err == nil {
 			return ErrProof, nil
 		}
 		return nil, err
 	}, nil
+}
+
+// proofKey is what proofs are counted for: the session, so that who has none counts for nobody.
+func proofKey(session string) string { return "proof\x00" + session + "\x00" }
+
+// countProof counts a password that a signed-in person enters; a [*RetryError] when there were too many.
+func (a *Auth) countProof(ctx context.Context, session string) error {
+	return a.countFor(ctx, proofKey(session), Limit{a.cfg.MaxFailures, a.cfg.LockFor}, "There were too many wrong passwords. Wait a few minutes, or reset your password.")
+}
+
+// acceptProof tells whether the password that was compared is that of a locked user, and sets the count of their
+// session back when it is.
+func (a *Auth) acceptProof(ctx context.Context, tx *sqlx.Tx, u, known userRow, checked checkedHash, session string, c Client) (right bool, err error) {
+	if !checked.right || u.PasswordHash != known.PasswordHash {
+		return false, a.record(ctx, tx, u.ID, EventConfirmFailed, "", c)
+	}
+	return true, a.clearCount(ctx, tx, proofKey(session))
 }
 
 // renewSession notes a proof in a session of a locked user and gives it a new token.

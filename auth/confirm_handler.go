@@ -21,15 +21,20 @@ func (a *Auth) confirmRoutes(mux *http.ServeMux) {
 // prove it and back, or get [ErrRecentAuth] as JSON. After a form they come back to the page that it is on.
 func (a *Auth) RequireRecentAuth(next http.Handler) http.Handler {
 	return a.RequireUser(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case a.RecentAuth(r):
+		if a.RecentAuth(r) {
 			next.ServeHTTP(w, r)
-		case web.WantsJSON(r):
-			a.cfg.Site.Fail(w, r, ErrRecentAuth)
-		default:
-			a.cfg.Site.Redirect(w, r, a.cfg.Path+"/confirm?next="+url.QueryEscape(a.pageOf(r)))
+			return
 		}
+		a.askToConfirm(w, r)
 	}))
+}
+
+func (a *Auth) askToConfirm(w http.ResponseWriter, r *http.Request) {
+	if web.WantsJSON(r) {
+		a.cfg.Site.Fail(w, r, ErrRecentAuth)
+		return
+	}
+	a.cfg.Site.Redirect(w, r, a.cfg.Path+"/confirm?next="+url.QueryEscape(a.pageOf(r)))
 }
 
 // recent lets only those through who proved lately who they are.
@@ -71,10 +76,11 @@ func (a *Auth) confirmPage(r *http.Request, u User, next string) (page confirmPa
 	if err != nil {
 		return page, err
 	}
-	page.Code, page.Passkey = f.TOTPSince != nil || f.BackupCodes > 0, f.Passkeys > 0 && a.party != nil
 	if page.Password, err = a.HasPassword(r.Context(), u.ID); err != nil {
 		return page, err
 	}
+	page.Password = page.Password && !f.Second() // whose password alone proves too little
+	page.Code, page.Passkey = f.TOTPSince != nil || f.BackupCodes > 0, f.Passkeys > 0 && a.party != nil
 	linked, err := a.Identities(r.Context(), u.ID)
 	for _, link := range a.OAuthLinks() {
 		for _, i := range linked {

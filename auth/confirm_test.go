@@ -60,16 +60,20 @@ func guardedCopy(b *browser) *browser {
 	return c
 }
 
-func TestConfirm_CountsWrongPasswordsAsALogInDoes(t *testing.T) {
+func TestConfirm_CountsWrongPasswordsOfTheSession(t *testing.T) {
 	run(t, func(t *testing.T, k *kit) {
-		k.user(email)
+		u := k.user(email)
 		b := k.browser()
 		b.logIn(email, password)
 		for range 5 {
 			assert.Equal(t, http.StatusUnprocessableEntity, b.post("/auth/confirm", "password", "not this one").StatusCode)
 		}
-		assert.Equal(t, http.StatusUnprocessableEntity, b.post("/auth/confirm", "password", password).StatusCode, "locked")
+		res := b.post("/auth/confirm", "password", password)
+		assert.Equal(t, http.StatusTooManyRequests, res.StatusCode)
+		assert.Equal(t, "300", res.Header.Get("Retry-After"))
 		assert.True(t, b.in(), "the session lives on")
+		assert.Equal(t, 5, countKind(k.events(u.ID), auth.EventConfirmFailed))
+		k.browser().logIn(email, password).leadsTo(t, "/account/") // nor is the log-in locked
 		k.clock.Advance(auth.DefaultLockFor)
 		b.post("/auth/confirm", "password", password, "next", "//evil.example").leadsTo(t, "/account/")
 	})

@@ -28,10 +28,12 @@ var (
 	ErrLink error = problem.New("link_invalid", "This link does not work any more. Ask for a new one.")
 	// ErrOtherBrowser: the link works, but in this browser it needs the password of the sign-up too.
 	ErrOtherBrowser error = problem.New("password_required", "Log in with the password that you chose at sign-up to confirm your address.")
-	// ErrPassword: the current password is wrong, or the account is locked.
+	// ErrPassword: the current password is wrong.
 	ErrPassword error = problem.Invalid(map[string]string{"current": "This is not your current password. After several wrong tries it is not accepted for a few minutes."})
-	// ErrProof: the password with which a person confirms that it is they is wrong, or the account is locked.
+	// ErrProof: the password with which a person confirms that it is they is wrong.
 	ErrProof error = problem.Invalid(map[string]string{"password": "This is not your password. After several wrong tries it is not accepted for a few minutes."})
+	// ErrSecondProof: a password alone does not confirm who has a second step.
+	ErrSecondProof error = problem.Invalid(map[string]string{"code": "Enter a code of your authenticator app or a backup code, or use a passkey."})
 	// ErrEmailTaken: there is an account with this address.
 	ErrEmailTaken error = problem.New("email_taken", "There is an account with this address.")
 	// ErrNotFound: there is no such user.

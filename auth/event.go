@@ -37,6 +37,7 @@ const (
 	EventEmailChanged    EventKind = "email_changed"
 	EventEmailUndone     EventKind = "email_change_undone"
 	EventConfirmed       EventKind = "confirmed"
+	EventConfirmFailed   EventKind = "confirm_failed"
 )
 
 // Label is the kind as people read it.
@@ -51,7 +52,7 @@ func (k EventKind) Label() string {
 		EventSignUp: "Signed up", EventVerified: "Address confirmed", EventLogIn: "Logged in", EventLogInFailed: "Wrong password",
 		EventLocked: "Locked after wrong passwords", EventUnlocked: "Unlocked", EventLogOut: "Logged out", EventPasswordChanged: "Password changed",
 		EventPasswordReset: "Password reset", EventKeyCreated: "API key created", EventKeyRevoked: "API key revoked", EventKeyReplaced: "API key replaced",
-		EventSessionRevoked: "Session ended", EventRoleChanged: "Role changed", EventDisabled: "Account closed", EventEnabled: "Account opened again", EventConfirmed: "Proved who it is", EventNewDevice: "New browser",
+		EventSessionRevoked: "Session ended", EventRoleChanged: "Role changed", EventDisabled: "Account closed", EventEnabled: "Account opened again", EventConfirmed: "Proved who it is", EventConfirmFailed: "Wrong password when asked again", EventNewDevice: "New browser",
 		EventEmailAsked: "Change of address asked for", EventEmailChanged: "Address changed", EventEmailUndone: "Change of address undone",
 	}[k]
 }
@@ -72,7 +73,7 @@ type Event struct {
 func (e Event) Device() string { return deviceOf(e.Agent) }
 
 // record writes an event in the transaction of its cause. userID is "" where an unknown address was tried. The log line
-// is written at once; when the transaction fails there is an error line of the request beside it.
+// has all fields, in this order, empty or not, and is written at once; when the transaction fails there is an error line of the request beside it.
 func (a *Auth) record(ctx context.Context, tx *sqlx.Tx, userID string, kind EventKind, detail string, c Client) error {
 	id, err := newID()
 	if err != nil {
@@ -80,6 +81,7 @@ func (a *Auth) record(ctx context.Context, tx *sqlx.Tx, userID string, kind Even
 	}
 	var user *string
 	if userID != "" {
+		a.sessions.forget(userID)
 		user = &userID
 	}
 	const insert = `INSERT INTO qs_auth_events (id, user_id, kind, detail, ip, agent, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)`
@@ -92,7 +94,8 @@ func (a *Auth) record(ctx context.Context, tx *sqlx.Tx, userID string, kind Even
 			return err
 		}
 	}
-	a.cfg.Logger.InfoContext(ctx, "security event", slog.String("event", string(kind)), slog.String("user", userID))
+	a.cfg.Logger.InfoContext(ctx, "security event", slog.String("event", string(kind)), slog.String("user", userID), slog.String("detail", detail),
+		slog.String("ip", c.IP), slog.String("agent", cleanText(c.Agent)), slog.String("id", id))
 	return nil
 }
 

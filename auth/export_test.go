@@ -7,6 +7,7 @@ import (
 
 	"github.com/alexedwards/argon2id"
 
+	"github.com/quickscale/quickscale/internal/database"
 	"github.com/quickscale/quickscale/internal/problem"
 )
 
@@ -37,6 +38,9 @@ func (a *Auth) OccupyHasher(ctx context.Context, wait time.Duration) (free func(
 	n := int64(a.cfg.HashConcurrency)
 	return func() { a.hasher.turns.Release(n) }, a.hasher.turns.Acquire(ctx, n)
 }
+
+// Database is where the accounts are.
+func (a *Auth) Database() *database.DB { return a.db }
 
 // CheckPassword is the policy's sentence about a password.
 func (a *Auth) CheckPassword(password string, words ...string) string {

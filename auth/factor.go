@@ -106,14 +106,7 @@ func (a *Auth) factorChanged(ctx context.Context, tx *sqlx.Tx, u userRow, kind E
 	}
 	data := changeMail{Mail: Mail{Name: u.Name, LogIn: a.url("/login"), SignUp: a.url("/signup"), Forgot: a.url("/password/forgot")},
 		What: what, Device: deviceOf(c.Agent), Security: a.cfg.BaseURL + a.cfg.AccountPath + "/security"}
-	m, err := a.mails.Compose(kindChange, u.Email, u.Name, data)
-	if err != nil {
-		return fmt.Errorf("auth: compose %s: %w", kindChange, err)
-	}
-	if err := a.cfg.Mail.EnqueueTx(ctx, tx, m); err != nil {
-		return fmt.Errorf("auth: enqueue %s: %w", kindChange, err)
-	}
-	return nil
+	return a.sendTo(ctx, tx, kindChange, u.Email, u.Name, data)
 }
 
 // kindChange is the mail about a change of how an account is entered.
@@ -182,20 +175,9 @@ func (a *Auth) openFor(userID string, sealed []byte) (string, error) {
 	return secret, nil
 }
 
-// countCode counts an attempt to enter a code for a user; a [*RetryError] when there were too many.
-func (a *Auth) countCode(ctx context.Context, userID string) error {
-	var left time.Duration
-	err := a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
-		left, err = a.count(ctx, tx, "code\x00"+userID, a.cfg.Limits.Code)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if left > 0 {
-		return &RetryError{Code: "too_many", Message: "There were too many wrong codes. Wait a few minutes, or use a passkey. Where you are logged in you stay so.", After: left}
-	}
-	return nil
+// countCode counts an attempt to enter a code for a key; a [*RetryError] when there were too many.
+func (a *Auth) countCode(ctx context.Context, key string) error {
+	return a.countFor(ctx, key, a.cfg.Limits.Code, "There were too many wrong codes. Wait a few minutes, or use a passkey. Where you are logged in you stay so.")
 }
 
 // acceptCode spends what a person typed as the second step: a code of the app, or a backup code. [ErrCode].

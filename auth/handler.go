@@ -41,8 +41,8 @@ func (a *Auth) Handler() http.Handler {
 	mux.HandleFunc("GET "+at+"/security/password", func(w http.ResponseWriter, r *http.Request) {
 		a.cfg.Site.Redirect(w, r, a.cfg.AccountPath+"/security")
 	})
-	mux.Handle("POST "+at+"/security/sessions/revoke-others", a.signedIn(a.postRevokeOthers))
-	mux.Handle("POST "+at+"/security/sessions/{id}/revoke", a.signedIn(a.postRevokeSession))
+	mux.Handle("POST "+at+"/security/sessions/revoke-others", a.recent(a.postRevokeOthers))
+	mux.Handle("POST "+at+"/security/sessions/{id}/revoke", a.recent(a.postRevokeSession))
 	a.factorRoutes(mux)
 	a.organisationRoutes(mux)
 	a.impersonationRoutes(mux)

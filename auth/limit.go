@@ -60,18 +60,7 @@ func (a *Auth) countAttempt(ctx context.Context, what string, l Limit, c Client)
 	if c.IP == "" {
 		return nil
 	}
-	var left time.Duration
-	err := a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
-		left, err = a.count(ctx, tx, what+"\x00"+c.network(), l)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if left > 0 {
-		return &RetryError{Code: problem.CodeTooMany, Message: "There were too many attempts from your network. Try again later.", After: left}
-	}
-	return nil
+	return a.countFor(ctx, what+"\x00"+c.network(), l, "There were too many attempts from your network. Try again later.")
 }
 
 // countAll counts an attempt of whomever; a [*RetryError] when there were too many.
@@ -79,15 +68,28 @@ func (a *Auth) countAll(ctx context.Context, what string, l Limit, c Client) err
 	if c.IP == "" {
 		return nil
 	}
+	return a.countFor(ctx, "all\x00"+what, l, "Very many people are logging in right now. Try again in a moment.")
+}
+
+// countFor counts an attempt for a key of any kind; a [*RetryError] with the message when there were too many.
+func (a *Auth) countFor(ctx context.Context, key string, l Limit, message string) error {
 	var left time.Duration
 	err := a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
-		left, err = a.count(ctx, tx, "all\x00"+what, l)
+		left, err = a.count(ctx, tx, key, l)
 		return err
 	})
 	if err == nil && left > 0 {
-		err = &RetryError{Code: problem.CodeTooMany, Message: "Very many people are logging in right now. Try again in a moment.", After: left}
+		err = &RetryError{Code: problem.CodeTooMany, Message: message, After: left}
 	}
 	return err
+}
+
+// clearCount begins the count for a key anew.
+func (a *Auth) clearCount(ctx context.Context, tx *sqlx.Tx, key string) error {
+	if _, err := a.db.ExecTx(ctx, tx, `DELETE FROM qs_auth_limits WHERE key = ?`, hex.EncodeToString(hashSecret(key))); err != nil {
+		return fmt.Errorf("auth: clear a count: %w", err)
+	}
+	return nil
 }
 
 // mailAllowed counts a mail to an address and tells whether it may be sent.

@@ -66,14 +66,7 @@ func (a *Auth) sendMagic(ctx context.Context, tx *sqlx.Tx, u userRow, code, link
 }
 
 func (a *Auth) mail(ctx context.Context, tx *sqlx.Tx, address, kind string, data Mail) error {
-	m, err := a.mails.Compose(kind, address, data.Name, data)
-	if err != nil {
-		return fmt.Errorf("auth: compose %s: %w", kind, err)
-	}
-	if err := a.cfg.Mail.EnqueueTx(ctx, tx, m); err != nil {
-		return fmt.Errorf("auth: enqueue %s: %w", kind, err)
-	}
-	return nil
+	return a.sendTo(ctx, tx, kind, address, data.Name, data)
 }
 
 // InvitationMail is what the text of auth.invitation is executed with.
@@ -85,7 +78,11 @@ type InvitationMail struct {
 
 // sendTo has a mail of a kind sent to an address once tx is committed.
 func (a *Auth) sendTo(ctx context.Context, tx *sqlx.Tx, kind, address, name string, data any) error {
-	m, err := a.mails.Compose(kind, address, name, data)
+	languages := ""
+	if a.cfg.MailLanguage != nil {
+		languages = a.cfg.MailLanguage(ctx, address)
+	}
+	m, err := a.mails.ComposeIn(languages, kind, address, name, data)
 	if err != nil {
 		return fmt.Errorf("auth: compose %s: %w", kind, err)
 	}

@@ -36,8 +36,9 @@ func AccountFrom(ctx context.Context) (Account, bool) {
 	return v.session.account, v.signedIn
 }
 
-// Load finds out who is signed in, for [UserFrom]. It reads one row when the browser shows a session and none otherwise,
-// and does nothing where an outer Load has been at work. The Require middlewares contain it.
+// Load finds out who is signed in, for [UserFrom]. It reads one row when the browser shows a session that was not read
+// within Config.SessionCache, and none otherwise, and does nothing where an outer Load has been at work. The Require
+// middlewares contain it.
 func (a *Auth) Load(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, loaded := r.Context().Value(contextKey{}).(visitor); loaded {
@@ -48,7 +49,7 @@ func (a *Auth) Load(next http.Handler) http.Handler {
 		v := visitor{device: a.readCookie(r, deviceCookie)}
 		if token := a.readCookie(r, sessionCookie); token != "" {
 			var err error
-			if v.user, v.session, v.signedIn, err = a.resume(r.Context(), token); err != nil {
+			if v.user, v.session, v.signedIn, err = a.recall(r.Context(), token); err != nil {
 				a.cfg.Site.Fail(w, r, err)
 				return
 			}

@@ -167,8 +167,11 @@ func TestChangePassword_NeedsTheCurrentOneAndEndsOtherSessions(t *testing.T) {
 		for range 5 {
 			b.post("/account/security/password", "current", "wrong password", "password", "yet another one")
 		}
-		assert.Equal(t, http.StatusUnprocessableEntity, b.post("/account/security/password", "current", fresh, "password", "yet another one").StatusCode, "guessing here locks as it does at log-in")
-		assert.Equal(t, 1, countKind(k.events(u.ID), auth.EventLocked))
+		res = b.post("/account/security/password", "current", fresh, "password", "yet another one")
+		assert.Equal(t, http.StatusTooManyRequests, res.StatusCode, "five guesses in five minutes")
+		assert.Equal(t, "300", res.Header.Get("Retry-After"))
+		assert.Zero(t, countKind(k.events(u.ID), auth.EventLocked), "in a session; the log-in has a count of its own")
+		assert.True(t, b.in())
 		_, err = k.ChangePassword(t.Context(), auth.ChangePasswordParams{UserID: "x"})
 		require.ErrorIs(t, err, auth.ErrNotFound)
 	})

@@ -179,7 +179,7 @@ func (a *Auth) FinishLogIn(ctx context.Context, p FinishLogInParams) (s SignedIn
 	if row.Enrol {
 		return s, ErrPending
 	}
-	accept, err := a.second(ctx, row.UserID, p)
+	accept, err := a.second(ctx, row.UserID, "code\x00"+row.UserID, p)
 	if err != nil {
 		return s, err
 	}
@@ -214,8 +214,8 @@ func (a *Auth) FinishLogIn(ctx context.Context, p FinishLogInParams) (s SignedIn
 	return s, err
 }
 
-// second prepares the check of a second step, which then runs for the locked user.
-func (a *Auth) second(ctx context.Context, userID string, p FinishLogInParams) (func(context.Context, *sqlx.Tx, userRow) (refused, err error), error) {
+// second prepares the check of a second step, which then runs for the locked user. Codes are counted for countKey.
+func (a *Auth) second(ctx context.Context, userID, countKey string, p FinishLogInParams) (func(context.Context, *sqlx.Tx, userRow) (refused, err error), error) {
 	if len(p.Response) > 0 {
 		parsed, err := a.parseAssertion(ctx, p.Response)
 		if err != nil {
@@ -225,7 +225,7 @@ func (a *Auth) second(ctx context.Context, userID string, p FinishLogInParams) (
 			return a.acceptPasskey(ctx, tx, u, ceremonyConfirm, p.Handle, parsed, p.Client)
 		}, nil
 	}
-	if err := a.countCode(ctx, userID); err != nil {
+	if err := a.countCode(ctx, countKey); err != nil {
 		return nil, err
 	}
 	backup, err := a.checkBackup(ctx, userID, p.Code)

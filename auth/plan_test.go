@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quickscale/quickscale/auth"
 	"github.com/quickscale/quickscale/internal/dbtest"
 )
 
@@ -40,7 +41,20 @@ func TestEvents_AreLoggedInOneFormat(t *testing.T) {
 	run(t, func(t *testing.T, k *kit) {
 		u := k.user(email)
 		k.browser().logIn(email, password)
-		assert.Regexp(t, `(?m)level=INFO msg="security event" event=login user=`+u.ID+`$`, k.log.String())
+		b := k.browser()
+		b.header["User-Agent"] = "Evil\" user=admin"
+		b.logIn("nobody@example.com", password)
+		_, _, err := k.CreateAPIKey(t.Context(), auth.CreateAPIKeyParams{UserID: u.ID, Name: "k"})
+		require.NoError(t, err)
+		const id = `id=[0-9a-f-]{36}$`
+		assert.Regexp(t, `(?m)level=INFO msg="security event" event=login user=`+u.ID+` detail="" ip=192\.0\.2\.1 agent=Test/1\.0 `+id, k.log.String())
+		assert.Regexp(t, `(?m)level=INFO msg="security event" event=login_failed user="" detail="" ip=192\.0\.2\.1 agent="Evil\\" user=admin" `+id, k.log.String())
+		assert.Regexp(t, `(?m)level=INFO msg="security event" event=api_key_created user=`+u.ID+` detail=qs_live_[a-z0-9]{12} ip="" agent="" `+id, k.log.String())
+		events, _, err := k.SecurityEvents(t.Context(), auth.EventsParams{UserID: u.ID})
+		require.NoError(t, err)
+		for _, e := range events {
+			assert.Equal(t, 1, strings.Count(k.log.String(), "id="+e.ID), "one line for each event")
+		}
 		assert.NotContains(t, strings.ToLower(k.log.String()), "ada@")
 	})
 }

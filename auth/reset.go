@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jmoiron/sqlx"
@@ -109,14 +108,16 @@ type ChangePasswordParams struct {
 	// Current is the password until now.
 	Current string
 	New     string
+	// SessionID is the session in which it happens, for which wrong passwords are counted. Empty: for the account.
+	SessionID string
 	// Remember is that of the session in which it happens, for the one that follows it.
 	Remember bool
 	Client   Client
 }
 
 // ChangePassword replaces a password and ends all sessions; the one it returns is for the browser in which it happened.
-// [ErrPassword] when the current password is wrong, which counts as a failed log-in does, or the account is locked; a
-// problem of code "invalid" for the field "password"; [ErrNotFound].
+// [ErrPassword] when the current password is wrong; a problem of code "invalid" for the field "password"; [ErrNotFound]; a
+// [*RetryError] after Config.MaxFailures wrong ones within Config.LockFor. Wrong passwords at the log-in do not count.
 func (a *Auth) ChangePassword(ctx context.Context, p ChangePasswordParams) (s SignedIn, err error) {
 	if !isID(p.UserID) {
 		return s, ErrNotFound
@@ -135,6 +136,10 @@ func (a *Auth) ChangePassword(ctx context.Context, p ChangePasswordParams) (s Si
 	if len(p.Current) > maxPasswordBytes {
 		return s, ErrPassword
 	}
+	setDefault(&p.SessionID, p.UserID)
+	if err := a.countProof(ctx, p.SessionID); err != nil {
+		return s, err
+	}
 	checked, err := a.checkHash(ctx, p.Current, known.PasswordHash)
 	if err != nil {
 		return s, err
@@ -143,10 +148,13 @@ func (a *Auth) ChangePassword(ctx context.Context, p ChangePasswordParams) (s Si
 	if err != nil {
 		return s, err
 	}
-	refused := false
-	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
-		var u userRow
-		if u, refused, err = a.lockChecked(ctx, tx, known, checked, p.Client); refused || err != nil {
+	right := false
+	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		u, err := a.lockUser(ctx, tx, known.ID)
+		if err != nil {
+			return err
+		}
+		if right, err = a.acceptProof(ctx, tx, u, known, checked, p.SessionID, p.Client); !right || err != nil {
 			return err
 		}
 		if err := a.replacePassword(ctx, tx, u, hash, EventPasswordChanged, p.Client); err != nil {
@@ -155,7 +163,7 @@ func (a *Auth) ChangePassword(ctx context.Context, p ChangePasswordParams) (s Si
 		s, err = a.startSession(ctx, tx, u, p.Remember, p.Client)
 		return err
 	})
-	if refused && err == nil || errors.Is(err, errHashChanged) {
+	if !right && err == nil {
 		err = ErrPassword
 	}
 	return s, err

@@ -139,7 +139,7 @@ func (a *Auth) ConfirmTOTP(ctx context.Context, userID, code string, c Client) (
 	if a.box == nil {
 		return nil, ErrNoSecret
 	}
-	if err := a.countCode(ctx, userID); err != nil {
+	if err := a.countCode(ctx, "code\x00"+userID); err != nil {
 		return nil, err
 	}
 	set, err := a.firstCodes(ctx, userID)

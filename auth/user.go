@@ -115,6 +115,7 @@ func (a *Auth) lock(ctx context.Context, tx *sqlx.Tx, query, arg string) (row us
 	if err != nil {
 		return row, fmt.Errorf("auth: lock a user: %w", err)
 	}
+	a.sessions.forget(row.ID)
 	return row, nil
 }
 
@@ -335,7 +336,7 @@ func (a *Auth) verify(ctx context.Context, tx *sqlx.Tx, u *userRow, c Client) er
 	return nil
 }
 
-// SetRole gives a user a role. It holds from the user's next request. [ErrNotFound], [ErrRole].
+// SetRole gives a user another role and ends their sessions: it holds from the next log-in. [ErrNotFound], [ErrRole].
 func (a *Auth) SetRole(ctx context.Context, userID string, role Role) error {
 	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return a.SetRoleTx(ctx, tx, userID, role) })
 }
@@ -360,6 +361,9 @@ func (a *Auth) setRole(ctx context.Context, tx *sqlx.Tx, u *userRow, role Role, 
 		return fmt.Errorf("auth: set the role of user %s: %w", u.ID, err)
 	}
 	u.Role = role
+	if err := a.endSessions(ctx, tx, u.ID, ""); err != nil {
+		return err
+	}
 	return a.record(ctx, tx, u.ID, EventRoleChanged, string(role), c)
 }
 
@@ -409,6 +413,7 @@ func (a *Auth) SetNameTx(ctx context.Context, tx *sqlx.Tx, userID, name string) 
 	if !isID(userID) {
 		return ErrNotFound
 	}
+	a.sessions.forget(userID)
 	n, err := a.db.ExecTx(ctx, tx, `UPDATE qs_auth_users SET name = ?, name_key = ? WHERE id = ?`, name, strings.ToLower(name), userID)
 	if err != nil {
 		return fmt.Errorf("auth: set the name of user %s: %w", userID, err)

@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -198,7 +199,8 @@ func TestStorage_HoldsNoSecretInClear(t *testing.T) {
 			assert.NotContains(t, dump, secret)
 			assert.NotContains(t, logged, secret)
 		}
-		for _, personal := range []string{email, strings.ToLower(email), "192.0.2.1", "Test/1.0", "Ada", "unknown@"} {
+		// Where it came from is logged with the events; who it was, as an id only.
+		for _, personal := range []string{email, strings.ToLower(email), "Ada", "unknown@"} {
 			assert.NotContains(t, logged, personal)
 		}
 		assert.NotContains(t, k.dump(), "unknown@", "nor is it known who was tried")
@@ -317,18 +319,16 @@ func FuzzEmail(f *testing.F) {
 }
 
 func FuzzTokens(f *testing.F) {
-	f.Add("qs_abcdefghijkl." + strings.Repeat("A", 43))
 	f.Add(strings.Repeat("A", 43))
-	f.Add("qs_.")
 	f.Add(strings.Repeat("A", 42) + "\n")
+	f.Add(strings.Repeat("A", 42) + "=")
+	f.Add(strings.Repeat("A", 42) + "B") // with bits that say nothing: a token has one form only
 	f.Fuzz(func(t *testing.T, s string) {
-		if prefix, secret, ok := auth.ParseKey(s); ok {
-			require.Equal(t, s, prefix+"."+secret, "a key is written in one way only")
-			require.Len(t, prefix, 15)
-			require.True(t, auth.IsSecret(secret))
-		}
 		if auth.IsSecret(s) {
 			require.Regexp(t, `^[A-Za-z0-9_-]{43}$`, s)
+			raw, err := base64.RawURLEncoding.Strict().DecodeString(s)
+			require.NoError(t, err)
+			require.Equal(t, s, base64.RawURLEncoding.EncodeToString(raw), "it is written in one way only")
 		}
 	})
 }

@@ -2,13 +2,17 @@ package mail
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"html/template"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	texttemplate "text/template"
+
+	"golang.org/x/text/language"
 )
 
 const layoutFile = "_layout.html"
@@ -21,15 +25,30 @@ type TemplatesConfig struct {
 	// .Subject and .Data, and places the content by {{template "content" .Data}}; where it is missing there is a plain
 	// one. Required.
 	Files fs.FS
-	// Overrides replaces files of the same name. A message whose text is replaced loses the HTML of Files too, which
+	//
+	// A folder that is named after a language (BCP 47), such as de or pt-BR, holds the messages in that language: any of
+	// the files, the rest being those of the root. [Templates.ComposeIn] chooses among them.
+	// Overrides replaces files of the same name, also in such folders. A message whose text is replaced loses the HTML of Files too, which
 	// would say something else. Nil: none.
 	Overrides fs.FS
 	// Site is the product's name, which templates call as {{site}}. Required.
 	Site string
+	// Language is that of the files at the root (BCP 47). Empty: en.
+	Language string
+
+	folder string // the language that is being read; empty: the root
 }
 
 // Templates compose messages. They are safe for concurrent use.
 type Templates struct {
+	// languages are those of the sets, the one of the root first.
+	languages []language.Tag
+	matcher   language.Matcher
+	sets      []templateSet
+}
+
+// templateSet are the messages in one language.
+type templateSet struct {
 	kinds map[string]kindTemplates
 	plain *template.Template
 }
@@ -42,7 +61,9 @@ type kindTemplates struct {
 // layoutData is what _layout.html is executed with.
 type layoutData struct {
 	Subject string
-	Data    any
+	// Language is the message's, as HTML has it.
+	Language string
+	Data     any
 }
 
 // NewTemplates reads and parses all files. An error names the file.
@@ -53,37 +74,100 @@ func NewTemplates(cfg TemplatesConfig) (*Templates, error) {
 	case cfg.Site == "":
 		return nil, errors.New("mail: TemplatesConfig.Site is required")
 	}
-	layout, err := parseLayout(cfg)
+	root, err := language.Parse(cmp.Or(cfg.Language, "en"))
 	if err != nil {
-		return nil, err
-	}
-	t := &Templates{kinds: map[string]kindTemplates{}}
-	if t.plain, err = parseContent(layout, "_text.html", textContent); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("mail: TemplatesConfig.Language %q is no language: %w", cfg.Language, err)
 	}
 	names, err := fs.Glob(cfg.Files, "*.txt")
 	if err != nil {
 		return nil, fmt.Errorf("mail: list the templates: %w", err)
 	}
+	if len(names) == 0 {
+		return nil, errors.New("mail: TemplatesConfig.Files holds no *.txt at its root")
+	}
+	set, err := newSet(cfg, names)
+	if err != nil {
+		return nil, err
+	}
+	t := &Templates{languages: []language.Tag{root}, sets: []templateSet{set}}
+	for _, folder := range folders(cfg) {
+		tag, err := language.Parse(folder)
+		if err != nil {
+			return nil, fmt.Errorf("mail: the folder %s of the templates is not named after a language: %w", folder, err)
+		}
+		cfg.folder = folder
+		if set, err = newSet(cfg, names); err != nil {
+			return nil, fmt.Errorf("%w (in %s)", err, folder)
+		}
+		t.languages, t.sets = append(t.languages, tag), append(t.sets, set)
+	}
+	t.matcher = language.NewMatcher(t.languages)
+	return t, nil
+}
+
+// folders are the names of the folders of cfg, each once.
+func folders(cfg TemplatesConfig) (names []string) {
+	for _, files := range []fs.FS{cfg.Files, cfg.Overrides} {
+		if files == nil {
+			continue
+		}
+		entries, _ := fs.ReadDir(files, ".") // what cannot be listed, such as a file system of single files, has none
+		for _, e := range entries {
+			if e.IsDir() {
+				names = append(names, e.Name())
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// newSet parses the messages of the kinds that the files are named after.
+func newSet(cfg TemplatesConfig, names []string) (t templateSet, err error) {
+	layout, err := parseLayout(cfg)
+	if err != nil {
+		return t, err
+	}
+	t.kinds = map[string]kindTemplates{}
+	if t.plain, err = parseContent(layout, "_text.html", textContent); err != nil {
+		return t, err
+	}
 	for _, name := range names {
 		kind := strings.TrimSuffix(path.Base(name), ".txt")
 		if err := checkKind(kind); err != nil {
-			return nil, fmt.Errorf("mail: the template %s is not named after a kind: %w", name, err)
+			return t, fmt.Errorf("mail: the template %s is not named after a kind: %w", name, err)
 		}
 		if t.kinds[kind], err = parseKind(cfg, layout, kind); err != nil {
-			return nil, err
+			return t, err
 		}
-	}
-	if len(names) == 0 {
-		return nil, errors.New("mail: TemplatesConfig.Files holds no *.txt at its root")
 	}
 	return t, nil
 }
 
-// Compose makes the message of a kind, executed with data. The subject's line breaks become spaces. A kind without
-// templates, and a template that data does not fit, are errors; what was composed is validated, [ErrInvalid].
+// Compose is [Templates.ComposeIn] in the language of the root.
 func (t *Templates) Compose(kind, to, toName string, data any) (Message, error) {
-	k, ok := t.kinds[kind]
+	return t.compose(0, kind, to, toName, data)
+}
+
+// ComposeIn makes the message of a kind in the language that fits best what a person reads: a language (BCP 47) or a list
+// of them with weights, as the header Accept-Language has it (RFC 9110, 12.5.4). Where none fits, and where languages
+// cannot be read, it is that of the root.
+//
+// The message is executed with data. The subject's line breaks become spaces. A kind without
+// templates, and a template that data does not fit, are errors; what was composed is validated, [ErrInvalid].
+func (t *Templates) ComposeIn(languages, kind, to, toName string, data any) (Message, error) {
+	set := 0
+	if wanted, _, err := language.ParseAcceptLanguage(languages); err == nil && len(wanted) > 0 {
+		if _, best, confidence := t.matcher.Match(wanted...); confidence > language.No {
+			set = best
+		}
+	}
+	return t.compose(set, kind, to, toName, data)
+}
+
+func (t *Templates) compose(n int, kind, to, toName string, data any) (Message, error) {
+	set := t.sets[n]
+	k, ok := set.kinds[kind]
 	if !ok {
 		return Message{}, fmt.Errorf("mail: there is no template %s.txt", kind)
 	}
@@ -97,9 +181,9 @@ func (t *Templates) Compose(kind, to, toName string, data any) (Message, error) 
 	m := Message{Kind: kind, To: to, ToName: toName, Subject: oneLine(subject.String()), Text: strings.TrimSpace(text.String()) + "\n"}
 	page, content := k.html, data
 	if page == nil {
-		page, content = t.plain, paragraphs(m.Text)
+		page, content = set.plain, paragraphs(m.Text)
 	}
-	if err := page.ExecuteTemplate(&html, layoutFile, layoutData{m.Subject, content}); err != nil {
+	if err := page.ExecuteTemplate(&html, layoutFile, layoutData{m.Subject, t.languages[n].String(), content}); err != nil {
 		return Message{}, fmt.Errorf("mail: the HTML of %s: %w", kind, err)
 	}
 	m.HTML = html.String()
@@ -155,7 +239,7 @@ func parseContent(layout *template.Template, name string, text []byte) (*templat
 
 func parseKind(cfg TemplatesConfig, layout *template.Template, kind string) (k kindTemplates, err error) {
 	name := kind + ".txt"
-	content, textReplaced, err := read(cfg, name)
+	content, textPlace, err := read(cfg, name)
 	if err != nil {
 		return k, fmt.Errorf("mail: read %s: %w", name, err)
 	}
@@ -179,9 +263,9 @@ func parseKind(cfg TemplatesConfig, layout *template.Template, kind string) (k k
 		return k, err
 	}
 	name = kind + ".html"
-	html, htmlReplaced, err := read(cfg, name)
+	html, htmlPlace, err := read(cfg, name)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), err == nil && textReplaced && !htmlReplaced:
+	case errors.Is(err, fs.ErrNotExist), err == nil && htmlPlace > textPlace: // it would say something else than the text
 		return k, nil
 	case err != nil:
 		return k, fmt.Errorf("mail: read %s: %w", name, err)
@@ -190,14 +274,23 @@ func parseKind(cfg TemplatesConfig, layout *template.Template, kind string) (k k
 	return k, err
 }
 
-// read returns a file, and whether it is the host's in place of one.
-func read(cfg TemplatesConfig, name string) (content []byte, replaced bool, err error) {
-	if cfg.Overrides != nil {
-		content, err = fs.ReadFile(cfg.Overrides, name)
-		if err == nil || !errors.Is(err, fs.ErrNotExist) {
-			return content, true, err
+// read returns a file and where it is from: the lower, the more it has been made for this host and language.
+func read(cfg TemplatesConfig, name string) (content []byte, place int, err error) {
+	names := []string{name}
+	if cfg.folder != "" {
+		names = []string{cfg.folder + "/" + name, name}
+	}
+	for _, name := range names {
+		for _, files := range []fs.FS{cfg.Overrides, cfg.Files} {
+			if files == nil {
+				continue
+			}
+			content, err = fs.ReadFile(files, name)
+			if err == nil || !errors.Is(err, fs.ErrNotExist) {
+				return content, place, err
+			}
+			place++
 		}
 	}
-	content, err = fs.ReadFile(cfg.Files, name)
-	return content, false, err
+	return nil, place, err
 }

@@ -173,3 +173,45 @@ func TestCompose_SaysWhichTemplateDoesNotFit(t *testing.T) {
 	_, err := templates.Compose("empty", "ada@example.com", "", map[string]string{"Gone": ""})
 	require.ErrorIs(t, err, mail.ErrInvalid)
 }
+
+func TestComposeIn_ChoosesTheLanguageThatFitsBest(t *testing.T) {
+	t.Parallel()
+	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
+	templates, err := mail.NewTemplates(mail.TemplatesConfig{Site: "Acme", Files: fstest.MapFS{
+		"a.hi.txt":       file("Subject: Hello\n\nHello at {{site}}\n"),
+		"a.hi.html":      file("<p>Hello, HTML</p>"),
+		"a.bye.txt":      file("Subject: Bye\n\nBye\n"),
+		"de/a.hi.txt":    file("Subject: Hallo\n\nHallo bei {{site}}\n"),
+		"pt-BR/a.hi.txt": file("Subject: Oi\n\nOi\n"),
+	}, Overrides: fstest.MapFS{
+		"de/a.bye.txt":  file("Subject: Tschüss\n\nTschüss\n"),
+		"fr/a.hi.txt":   file("Subject: Bonjour\n\nBonjour\n"),
+		"fr/a.hi.html":  file("<p>Bonjour, HTML</p>"),
+		"fr/a.bye.html": file("<p>Au revoir</p>"),
+	}})
+	require.NoError(t, err)
+	for _, c := range []struct{ languages, kind, subject, html, tag string }{
+		{"", "a.hi", "Hello", "Hello, HTML", "en"}, {"en", "a.hi", "Hello", "Hello, HTML", "en"}, {"xx", "a.hi", "Hello", "Hello, HTML", "en"}, {"!!!", "a.hi", "Hello", "Hello, HTML", "en"},
+		{"de", "a.hi", "Hallo", "Hallo bei Acme", "de"}, {"de-AT", "a.hi", "Hallo", "Hallo bei Acme", "de"}, {"DE_de", "a.hi", "Hallo", "Hallo bei Acme", "de"},
+		{"it, de;q=0.8, en;q=0.5", "a.hi", "Hallo", "Hallo bei Acme", "de"}, {"de", "a.bye", "Tschüss", "Tschüss", "de"},
+		{"pt", "a.hi", "Oi", "Oi", "pt-BR"}, {"pt-BR", "a.bye", "Bye", "Bye", "pt-BR"},
+		{"fr-CA", "a.hi", "Bonjour", "Bonjour, HTML", "fr"}, {"fr", "a.bye", "Bye", "Au revoir", "fr"},
+	} {
+		m, err := templates.ComposeIn(c.languages, c.kind, "ada@example.com", "Ada", nil)
+		require.NoError(t, err)
+		assert.Equal(t, c.subject, m.Subject, "%+v", c)
+		assert.Contains(t, m.HTML, c.html, "%+v", c)
+		assert.Contains(t, m.HTML, `<html lang="`+c.tag+`">`, "%+v", c)
+	}
+	m, err := templates.Compose("a.hi", "ada@example.com", "Ada", nil)
+	require.NoError(t, err)
+	assert.Equal(t, "Hello", m.Subject)
+
+	good := fstest.MapFS{"a.hi.txt": file("Subject: Hello\n\nHello\n")}
+	_, err = mail.NewTemplates(mail.TemplatesConfig{Site: "Acme", Files: good, Overrides: fstest.MapFS{"no language/a.hi.txt": file("x")}})
+	require.ErrorContains(t, err, "no language")
+	_, err = mail.NewTemplates(mail.TemplatesConfig{Site: "Acme", Files: good, Overrides: fstest.MapFS{"de/a.hi.txt": file("x")}})
+	require.ErrorContains(t, err, "in de")
+	_, err = mail.NewTemplates(mail.TemplatesConfig{Site: "Acme", Files: good, Language: "!"})
+	require.ErrorContains(t, err, "Language")
+}
