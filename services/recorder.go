@@ -97,7 +97,7 @@ func (q *recorder) write(ctx context.Context, batch []ended) {
 		}
 		if try == recordTries || ctx.Err() != nil {
 			for _, b := range batch {
-				q.s.cfg.Logger.ErrorContext(ctx, errLost.Error(), slog.String("call", b.row.ID.String()), slog.Any("error", err))
+				q.s.cfg.Logger.ErrorContext(ctx, "usage row of a call is lost", slog.String("call", b.row.ID.String()), slog.Any("error", err))
 			}
 			return
 		}
