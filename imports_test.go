@@ -20,6 +20,7 @@ var allowed = map[string][]string{
 	"billing/stripetest": {},
 	"credits":            {},
 	"services":           {"credits"},
+	"services/client":    {},
 	"webhook":            {},
 	"webhook/outbound":   {},
 	"admin":              {"auth", "billing", "credits", "mail", "services", "webhook"},

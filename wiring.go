@@ -35,6 +35,7 @@ const (
 	servicesPath = services.DefaultPath
 	apiPath      = services.DefaultAPIPath
 	adminPath    = admin.DefaultPath
+	mcpPath      = services.DefaultMCPPath
 	hooksPath    = outbound.DefaultPath
 	webhookPath  = "/webhooks/stripe"
 	outboxPath   = mail.DefaultPath
@@ -153,7 +154,7 @@ func (a *App) wireAuth() (err error) {
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Mail: a.Mail, BaseURL: a.cfg.BaseURL, Site: a.site, Panels: a.panels,
 		MailTemplates: a.cfg.MailTemplates, AdminEmail: a.cfg.AdminEmail, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 		Secret: []byte(a.cfg.SecretKey), OAuth: a.cfg.OAuth, StaffSecondFactor: a.cfg.StaffSecondFactor,
-		TrustedProxies: a.cfg.TrustedProxies, Breaches: a.cfg.Breaches, KeyMode: a.keyMode(),
+		TrustedProxies: a.cfg.TrustedProxies, Breaches: a.cfg.Breaches, KeyMode: a.keyMode(), KeyScopes: a.cfg.KeyScopes,
 		Hooks: auth.Hooks{OnEmailChange: a.onEmailChange},
 	})
 	return err
@@ -371,21 +372,6 @@ func (a *App) wireTasks() error {
 func accountOf(r *http.Request) (string, bool) {
 	u, ok := auth.UserFrom(r.Context())
 	return account(u), ok
-}
-
-// apiCaller tells who calls the API: an API key, or else the session of the browser.
-func (a *App) apiCaller(r *http.Request) (services.Caller, error) {
-	if _, ok := auth.BearerToken(r); !ok {
-		if id, signedIn := accountOf(r); signedIn {
-			return services.Caller{Account: id}, nil
-		}
-		return services.Caller{}, services.ErrUnauthenticated
-	}
-	u, _, err := a.Auth.AuthenticateRequest(r)
-	if err != nil {
-		return services.Caller{}, err
-	}
-	return services.Caller{Account: account(u)}, nil
 }
 
 // panels are the cards of the dashboard.
