@@ -1,0 +1,175 @@
+package services_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pb33f/libopenapi"
+	validator "github.com/pb33f/libopenapi-validator"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/quickscale/quickscale/credits"
+	"github.com/quickscale/quickscale/services"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// picture is an input with all that a schema can say.
+type picture struct {
+	Image   services.File `json:"image"   title:"Picture" description:"What to scale." accept:"image/png,image/jpeg" validate:"required"`
+	Options struct {
+		Width int      `json:"width" validate:"required,min=1,max=4000"`
+		Mode  string   `json:"mode"  enum:"fit,fill"`
+		Steps []string `json:"steps" validate:"max=3"`
+	} `json:"options" validate:"required"`
+	Mail *string `json:"mail" validate:"omitempty,email"`
+}
+
+type scaled struct {
+	Width int            `json:"width"`
+	Cost  credits.Amount `json:"cost"`
+	Notes []string       `json:"notes"`
+}
+
+func (s *shop) catalogue() {
+	s.t.Helper()
+	s.add("echo", "0.5", echo)
+	s.register("tokens", tokens(), uses(1))
+	s.add("off", "1", echo, services.Inactive())
+	s.add("old", "0.25", echo, services.Deprecated(services.Deprecation{
+		Since: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Sunset: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), Note: "Use echo.",
+	}))
+	info := services.Info{Name: "scale-picture", Title: "Scale a picture", Summary: "Makes a picture fit.", Version: "2", Tags: []string{"images"}}
+	price := services.Table(map[string]credits.Amount{"fit": credits.Credit, "fill": 2 * credits.Credit}, func(in picture) string { return in.Options.Mode })
+	require.NoError(s.t, services.Register(s.Services, services.Func(info, price, func(_ context.Context, _ *services.Call, in picture) (scaled, error) {
+		return scaled{Width: in.Options.Width, Cost: credits.Credit}, nil
+	})))
+	s.add("breaks", "0.5", func(context.Context, *services.Call, job) (done, error) { return done{}, errors.New("secret") })
+}
+
+func TestOpenAPI_IsValidAndAsReviewed(t *testing.T) {
+	run(t, func(t *testing.T, s *shop) {
+		s.catalogue()
+		text, err := s.OpenAPI(t.Context())
+		require.NoError(t, err)
+		const golden = "testdata/openapi.json"
+		if *update {
+			require.NoError(t, os.WriteFile(golden, text, 0o600))
+		}
+		want, err := os.ReadFile(golden)
+		require.NoError(t, err, "make it with go test ./services -run OpenAPI -update")
+		assert.Equal(t, string(want), string(text), "refresh with -update after a look")
+
+		document, err := libopenapi.NewDocument(text)
+		require.NoError(t, err)
+		assert.Equal(t, "3.1.1", document.GetVersion())
+		check, faults := validator.NewValidator(document)
+		require.Empty(t, faults)
+		ok, wrong := check.ValidateDocument()
+		assert.True(t, ok, "%v", wrong)
+
+		// The validator finds what is wrong.
+		broken, err := libopenapi.NewDocument([]byte(strings.Replace(string(text), `"in": "path"`, `"in": "nowhere"`, 1)))
+		require.NoError(t, err)
+		check, faults = validator.NewValidator(broken)
+		require.Empty(t, faults)
+		ok, _ = check.ValidateDocument()
+		assert.False(t, ok)
+	})
+}
+
+// What the API takes and answers is what the document says, by a validator that knows only the document.
+func TestOpenAPI_TellsWhatTheAPIDoes(t *testing.T) {
+	run(t, func(t *testing.T, s *shop) {
+		s.grant(ada, "10")
+		s.catalogue()
+		text, err := s.OpenAPI(t.Context())
+		require.NoError(t, err)
+		document, err := libopenapi.NewDocument(text)
+		require.NoError(t, err)
+		check, faults := validator.NewValidator(document)
+		require.Empty(t, faults)
+		png := `"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="`
+		first, err := s.Run(t.Context(), params(ada, "echo", ""))
+		require.NoError(t, err)
+		for _, c := range []struct {
+			method, target, body string
+			status               int
+			valid                bool // by the document
+		}{
+			{"GET", "/services", "", 200, true},
+			{"GET", "/services/echo", "", 200, true},
+			{"GET", "/services/scale-picture", "", 200, true},
+			{"POST", "/services/echo", `{"text":"hi"}`, 200, true},
+			{"POST", "/services/echo", `{"text":""}`, 422, false},
+			{"POST", "/services/echo", `{"text":"hi","more":1}`, 422, false},
+			{"POST", "/services/echo", `{"text":"hi","times":9}`, 422, false},
+			{"POST", "/services/echo/quote", `{"text":"hi"}`, 200, true},
+			{"POST", "/services/tokens", `{"text":"hi","times":4}`, 200, true},
+			{"POST", "/services/old", `{"text":"hi"}`, 200, true},
+			{"POST", "/services/off", `{"text":"hi"}`, 409, true},
+			{"POST", "/services/breaks", `{"text":"hi"}`, 502, true},
+			{"POST", "/services/scale-picture", `{"image":{"name":"a.png","data":` + png + `},"options":{"width":10,"mode":"fit"}}`, 200, true},
+			{"POST", "/services/scale-picture", `{"image":{"name":"a.png","data":` + png + `},"options":{"width":10,"mode":"other"}}`, 422, false},
+			{"GET", "/calls/" + first.CallID.String(), "", 200, true},
+			{"GET", "/calls/0195d3a0-0000-7000-8000-000000000000", "", 404, true},
+			{"POST", "/calls/" + first.CallID.String() + "/cancel", "", 200, true},
+			{"GET", "/credits", "", 200, true},
+			{"GET", "/usage?limit=2&status=succeeded", "", 200, true},
+			{"GET", "/usage?limit=0", "", 422, false},
+		} {
+			r := httptest.NewRequest(c.method, services.DefaultAPIPath+c.target, strings.NewReader(c.body))
+			r.Header.Set("Authorization", "Bearer "+ada)
+			r.Header.Set("Content-Type", "application/json")
+			if c.body == "" {
+				r.Body, r.ContentLength = http.NoBody, 0
+			}
+			valid, why := check.ValidateHttpRequest(r)
+			assert.Equal(t, c.valid, valid, "%s %s: %v", c.method, c.target, why)
+			r.Body = io.NopCloser(strings.NewReader(c.body))
+			w := httptest.NewRecorder()
+			s.APIHandler().ServeHTTP(w, r)
+			assert.Equal(t, c.status, w.Code, c.target)
+			ok, wrong := check.ValidateHttpResponse(r, w.Result())
+			for _, fault := range wrong {
+				t.Log(fault.Message, fault.Reason, fault.SchemaValidationErrors)
+			}
+			assert.True(t, ok, "%s %s: %s", c.method, c.target, w.Body)
+		}
+	})
+}
+
+func TestOpenAPI_IsServedWithAnETag(t *testing.T) {
+	run(t, func(t *testing.T, s *shop) {
+		s.add("echo", "0.5", echo)
+		const at = "/api/v1/openapi.json"
+		res := s.send(http.MethodGet, at, "") // nobody needs a key to read it
+		require.Equal(t, http.StatusOK, res.StatusCode)
+		assert.Equal(t, "application/json; charset=utf-8", res.Header.Get("Content-Type"))
+		assert.Equal(t, "no-cache", res.Header.Get("Cache-Control"))
+		tag := res.Header.Get("ETag")
+		assert.Regexp(t, `^"[0-9a-f]{32}"$`, tag)
+		var document struct {
+			Paths map[string]any `json:"paths"`
+		}
+		require.NoError(t, json.NewDecoder(res.Body).Decode(&document))
+		assert.Contains(t, document.Paths, "/api/v1/services/echo")
+
+		res = s.send(http.MethodGet, at, "", "If-None-Match", tag)
+		assert.Equal(t, http.StatusNotModified, res.StatusCode)
+		require.NoError(t, s.SetRates(t.Context(), "echo", services.Rates{"call": services.Each(credits.Credit)}))
+		res = s.send(http.MethodGet, at, "", "If-None-Match", tag)
+		assert.Equal(t, http.StatusOK, res.StatusCode, "a new price makes a new document")
+		assert.NotEqual(t, tag, res.Header.Get("ETag"))
+	})
+}
