@@ -83,7 +83,7 @@ func TestDocs_TryingIsARealCall(t *testing.T) {
 		form.Set("[key]", "wrong")
 		page = s.try("echo", form)
 		assert.Contains(t, page, "401 Unauthorized")
-		assert.Contains(t, page, "WWW-Authenticate: Bearer")
+		assert.Contains(t, page, "Www-Authenticate: Bearer")
 		page = s.try("echo", url.Values{"[key]": {ada}, "text": {""}})
 		assert.Contains(t, page, "422 Unprocessable Entity")
 		assert.Contains(t, page, "This is required.")
