@@ -23,11 +23,11 @@ func (a *App) apiCaller(r *http.Request) (services.Caller, error) {
 		}
 		return services.Caller{}, services.ErrUnauthenticated
 	}
-	u, key, err := a.Auth.AuthenticateRequest(r)
+	_, key, err := a.Auth.AuthenticateRequest(r)
 	if err != nil {
 		return services.Caller{}, err
 	}
-	who := services.Caller{Account: account(u)}
+	who := services.Caller{Account: key.AccountID}
 	if key.Allows(ScopeAPI) {
 		return who, nil
 	}

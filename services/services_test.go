@@ -164,6 +164,7 @@ func run(t *testing.T, fn func(t *testing.T, s *shop)) {
 // check compares the calls with the ledger.
 func (s *shop) check() {
 	s.t.Helper()
+	s.Flush()
 	for name, query := range map[string]string{
 		"an account is not the sum of its entries": `SELECT a.id FROM qs_credit_accounts a WHERE a.available + a.held <>
 			(SELECT COALESCE(SUM(e.amount), 0) FROM qs_credit_entries e WHERE e.account_id = a.id)`,

@@ -132,7 +132,15 @@ func (b *serviceBench) bare(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{"result": in, "balance": e.Available}) // the client is gone
+	out, err := json.Marshal(struct {
+		Result  echoed         `json:"result"`
+		Balance credits.Amount `json:"balance"`
+	}{in, e.Available})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	_, _ = w.Write(out) // the client is gone; there is nobody to tell
 }
 
 func (b *serviceBench) call(ctx context.Context, server *httptest.Server, service, account string) error {
