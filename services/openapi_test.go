@@ -19,8 +19,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// picture is an input with all that a schema can say.
-type picture struct {
+// snapshot is an input with all that a schema can say.
+type snapshot struct {
 	Image   services.File `json:"image"   title:"Picture" description:"What to scale." accept:"image/png,image/jpeg" validate:"required"`
 	Options struct {
 		Width int      `json:"width" validate:"required,min=1,max=4000"`
@@ -45,8 +45,8 @@ func (s *shop) catalogue() {
 		Since: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Sunset: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), Note: "Use echo.",
 	}))
 	info := services.Info{Name: "scale-picture", Title: "Scale a picture", Summary: "Makes a picture fit.", Version: "2", Tags: []string{"images"}}
-	price := services.Table(map[string]credits.Amount{"fit": credits.Credit, "fill": 2 * credits.Credit}, func(in picture) string { return in.Options.Mode })
-	require.NoError(s.t, services.Register(s.Services, services.Func(info, price, func(_ context.Context, _ *services.Call, in picture) (scaled, error) {
+	price := services.Table(map[string]credits.Amount{"fit": credits.Credit, "fill": 2 * credits.Credit}, func(in snapshot) string { return in.Options.Mode })
+	require.NoError(s.t, services.Register(s.Services, services.Func(info, price, func(_ context.Context, _ *services.Call, in snapshot) (scaled, error) {
 		return scaled{Width: in.Options.Width, Cost: credits.Credit}, nil
 	})))
 	s.add("breaks", "0.5", func(context.Context, *services.Call, job) (done, error) { return done{}, errors.New("secret") })
