@@ -21,13 +21,13 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 // snapshot is an input with all that a schema can say.
 type snapshot struct {
-	Image   services.File `json:"image"   title:"Picture" description:"What to scale." accept:"image/png,image/jpeg" validate:"required"`
+	Image   services.File `accept:"image/png,image/jpeg" description:"What to scale." json:"image" title:"Picture" validate:"required"`
 	Options struct {
-		Width int      `json:"width" validate:"required,min=1,max=4000"`
-		Mode  string   `json:"mode"  enum:"fit,fill"`
-		Steps []string `json:"steps" validate:"max=3"`
+		Width int      `json:"width"    validate:"required,min=1,max=4000"`
+		Mode  string   `enum:"fit,fill" json:"mode"`
+		Steps []string `json:"steps"    validate:"max=3"`
 	} `json:"options" validate:"required"`
-	Mail *string `json:"mail" validate:"omitempty,email"`
+	Mail *string `json:"mail"    validate:"omitempty,email"`
 }
 
 type scaled struct {

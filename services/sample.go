@@ -64,7 +64,9 @@ func quoteText(text string) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(text) // text can always be written, and a buffer takes it
+	if err := e.Encode(text); err != nil {
+		panic(err) // text can always be written, and a buffer takes it
+	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 

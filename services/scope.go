@@ -10,7 +10,7 @@ import (
 	"github.com/quickscale/quickscale/internal/problem"
 )
 
-// ErrScope: the caller's API key does not reach that far; nothing was charged.
+// ErrScope says that the caller's API key does not reach that far; nothing was charged.
 var ErrScope error = problem.New(problem.CodeForbidden, "This API key may not do that. Use one that is allowed to. Nothing was charged.")
 
 // may tells whether the caller may use a service.

@@ -37,13 +37,13 @@ type done struct {
 
 // picture is an input with all that a schema can say.
 type picture struct {
-	Image   services.File `json:"image" validate:"required" accept:"image/png,image/jpeg"`
+	Image   services.File `accept:"image/png,image/jpeg" json:"image" validate:"required"`
 	Options struct {
-		Width int      `json:"width" validate:"required,min=1,max=4000"`
-		Mode  string   `json:"mode"  enum:"fit,fill"`
-		Steps []string `json:"steps" validate:"max=3"`
+		Width int      `json:"width"    validate:"required,min=1,max=4000"`
+		Mode  string   `enum:"fit,fill" json:"mode"`
+		Steps []string `json:"steps"    validate:"max=3"`
 	} `json:"options" validate:"required"`
-	Mail *string `json:"mail" validate:"omitempty,email"`
+	Mail *string `json:"mail"    validate:"omitempty,email"`
 }
 
 type scaled struct {

@@ -210,8 +210,8 @@ func TestCall_WaitsForItsFirstTry(t *testing.T) {
 		})
 		first := make(chan struct{})
 		s.spoil = func(n int, _ http.ResponseWriter, r *http.Request, through http.Handler) bool {
-			switch {
-			case n == 1:
+			switch n {
+			case 1:
 				// It goes on behind the connection that breaks.
 				go func() {
 					defer close(first)
@@ -219,7 +219,7 @@ func TestCall_WaitsForItsFirstTry(t *testing.T) {
 				}()
 				assert.Eventually(s.t, func() bool { return began.Load() == 1 }, 10*time.Second, time.Millisecond)
 				panic(http.ErrAbortHandler)
-			case n == 10: // more often than it would repeat a failure
+			case 10: // more often than it would repeat a failure
 				close(release)
 				<-first
 			}

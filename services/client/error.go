@@ -11,7 +11,7 @@ import (
 // Error is an answer that is no success.
 type Error struct {
 	// Status is that of HTTP; 0 for the failure of a job, and in the middle of a stream.
-	Status int
+	Status int `json:"-"`
 	// Code is for programs, such as insufficient_credits, and Message for people.
 	Code    string         `json:"code"`
 	Message string         `json:"message"`

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -50,11 +49,13 @@ func ExampleCall() {
 	defer app.Close()
 	c, err := client.New(client.Config{BaseURL: app.URL, Key: "qs_live_…"})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	answer, err := client.Call[Shout, Shout](context.Background(), c, "shout", Shout{"hello"})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	fmt.Println(answer.Output.Text, "cost", answer.Charged)
 
@@ -72,14 +73,16 @@ func ExampleStream() {
 	defer app.Close()
 	c, err := client.New(client.Config{BaseURL: app.URL, Key: "qs_live_…"})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	answer, err := client.Stream[Shout, Shout, Shout](context.Background(), c, "shout", Shout{"hello"}, func(part Shout) error {
 		fmt.Println(part.Text)
 		return nil
 	})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	fmt.Println(answer.Output.Text, "cost", answer.Charged)
 	// Output:
@@ -93,15 +96,18 @@ func ExampleWait() {
 	defer app.Close()
 	c, err := client.New(client.Config{BaseURL: app.URL, Key: "qs_live_…"})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	job, err := client.Enqueue(context.Background(), c, "shout", Shout{"hello"})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	answer, err := client.Wait[Shout](context.Background(), c, job.ID)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	fmt.Println(answer.Output.Text)
 	// Output:
