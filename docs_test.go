@@ -79,14 +79,18 @@ func TestDocs_GoSnippetsCompile(t *testing.T) {
 	require.NoError(t, err, "%s", out)
 }
 
-var link = regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`)
+var (
+	link = regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`)
+	// In code the same signs are a call with types.
+	fenced = regexp.MustCompile("(?ms)^```.*?^```")
+)
 
 func TestDocs_LocalLinksLeadSomewhere(t *testing.T) {
 	t.Parallel()
 	for _, file := range documents(t) {
 		source, err := os.ReadFile(file)
 		require.NoError(t, err)
-		for _, m := range link.FindAllStringSubmatch(string(source), -1) {
+		for _, m := range link.FindAllStringSubmatch(fenced.ReplaceAllString(string(source), ""), -1) {
 			if strings.Contains(m[1], "://") {
 				continue
 			}

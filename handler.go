@@ -12,7 +12,7 @@ import (
 )
 
 // Handler serves every package's routes at the paths of the HTTP contract, below the root of the site: /auth/,
-// /account/, /billing/, /credits/, /services/, /api/v1/, /admin/, /webhooks/stripe and /static/, and in development
+// /account/, /billing/, /credits/, /services/, /api/v1/, /mcp, /admin/, /webhooks/stripe and /static/, and in development
 // /dev/mail and /dev/stripe/. Other addresses get a page that says so. A host mounts it at "/" beside its own, more
 // specific routes, which it wraps in [App.Wrap].
 func (a *App) Handler() http.Handler { return a.handler }
@@ -38,6 +38,7 @@ func (a *App) routes() http.Handler {
 	mux.Handle("/", a.Wrap(pages))
 	// Whoever calls the API reads JSON, also when the wrapping refuses the call.
 	mux.Handle(apiPath+"/", web.JSONOnly(a.Wrap(a.Auth.RefuseImpersonation(a.Services.APIHandler()))))
+	mux.Handle(mcpPath, a.Services.MCPHandler())
 	mux.Handle(a.site.AssetPath(), a.site.Assets())
 	// Some sites by which people log in have the browser send a form from there.
 	mux.Handle("POST "+authPath+"/oauth/{name}/callback", a.Auth.Handler())

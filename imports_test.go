@@ -20,6 +20,7 @@ var allowed = map[string][]string{
 	"billing/stripetest":    {},
 	"credits":               {},
 	"services":              {"credits"},
+	"services/client":       {},
 	"services/servicestest": {"credits", "services"},
 	"webhook":               {},
 	"webhook/outbound":      {},

@@ -140,6 +140,9 @@ type Config struct {
 	// Breaches looks new passwords up among leaked ones, such as auth.PwnedPasswords, which asks a service by the first
 	// five digits of a hash. Nil: only the list of common passwords is asked.
 	Breaches auth.BreachChecker
+	// KeyScopes are what an API key can be allowed: [ScopeAPI], [ScopeService] and the name of a service, and what the host
+	// gives a meaning of its own. Nil: ScopeAPI, which every key has then.
+	KeyScopes []string
 	// StaffSecondFactor opens the back office only to who logs in with a second step; who has none sets one up at the
 	// next log-in.
 	StaffSecondFactor bool

@@ -35,6 +35,7 @@ const (
 	servicesPath = services.DefaultPath
 	apiPath      = services.DefaultAPIPath
 	adminPath    = admin.DefaultPath
+	mcpPath      = services.DefaultMCPPath
 	hooksPath    = outbound.DefaultPath
 	webhookPath  = "/webhooks/stripe"
 	outboxPath   = mail.DefaultPath
@@ -154,7 +155,7 @@ func (a *App) wireAuth() (err error) {
 		MailTemplates: a.cfg.MailTemplates, AdminEmail: a.cfg.AdminEmail, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 		Secret: []byte(a.cfg.SecretKey), OAuth: a.cfg.OAuth, WithoutOrganisations: a.cfg.WithoutOrganisations, Permissions: a.cfg.Permissions, AccountData: a.accountData(),
 		StaffSecondFactor: a.cfg.StaffSecondFactor,
-		TrustedProxies:    a.cfg.TrustedProxies, Breaches: a.cfg.Breaches, KeyMode: a.keyMode(),
+		TrustedProxies:    a.cfg.TrustedProxies, Breaches: a.cfg.Breaches, KeyMode: a.keyMode(), KeyScopes: a.cfg.KeyScopes,
 		Hooks: auth.Hooks{OnEmailChange: a.onEmailChange},
 	})
 	return err
@@ -374,21 +375,6 @@ func (a *App) wireTasks() error {
 		}
 	}
 	return nil
-}
-
-// apiCaller tells who calls the API: an API key, or else the session of the browser.
-func (a *App) apiCaller(r *http.Request) (services.Caller, error) {
-	if _, ok := auth.BearerToken(r); !ok {
-		if id, signedIn := accountOf(r); signedIn {
-			return services.Caller{Account: id}, nil
-		}
-		return services.Caller{}, services.ErrUnauthenticated
-	}
-	_, key, err := a.Auth.AuthenticateRequest(r)
-	if err != nil {
-		return services.Caller{}, err
-	}
-	return services.Caller{Account: key.AccountID}, nil
 }
 
 // panels are the cards of the dashboard.

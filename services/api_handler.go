@@ -29,8 +29,9 @@ func (s *Services) APIHandler() http.Handler {
 	mux.HandleFunc("POST "+at+"/services/{name}/quote", s.called(s.apiQuote))
 	mux.HandleFunc("GET "+at+"/calls/{id}", s.called(s.apiFindCall))
 	mux.HandleFunc("POST "+at+"/calls/{id}/cancel", s.called(s.apiCancel))
-	mux.HandleFunc("GET "+at+"/credits", s.called(s.apiCredits))
-	mux.HandleFunc("GET "+at+"/usage", s.called(s.apiUsage))
+	mux.HandleFunc("GET "+at+"/credits", s.called(unlimited(s, s.apiCredits)))
+	mux.HandleFunc("GET "+at+"/usage", s.called(unlimited(s, s.apiUsage)))
+	s.addDocs(mux)
 	mux.HandleFunc(at+"/", s.cfg.Site.Missing(mux))
 	return markStreams(web.JSONOnly(s.cfg.Site.Protect(mux)))
 }
@@ -68,6 +69,9 @@ func (s *Services) apiService(w http.ResponseWriter, r *http.Request, _ Caller) 
 func (s *Services) apiParams(w http.ResponseWriter, r *http.Request, who Caller) (svc *registered, p RunParams, err error) {
 	p = RunParams{Account: who.Account, Service: r.PathValue("name"), Version: r.URL.Query().Get("version")}
 	if svc, err = s.find(p.Service, p.Version); err != nil {
+		return nil, p, err
+	}
+	if err = who.may(p.Service); err != nil {
 		return nil, p, err
 	}
 	svc.announce(w.Header())
@@ -190,7 +194,7 @@ func (s *Services) apiRecord(w http.ResponseWriter, r *http.Request, who Caller,
 		s.cfg.Site.FailJSON(w, r, err)
 		return
 	}
-	record, err := do(r.Context(), who.Account, id)
+	record, err := s.recordFor(r.Context(), who, id, do)
 	if err != nil {
 		s.cfg.Site.FailJSON(w, r, err)
 		return
@@ -214,11 +218,14 @@ func (s *Services) apiCredits(w http.ResponseWriter, r *http.Request, who Caller
 		s.cfg.Site.FailJSON(w, r, err)
 		return
 	}
-	web.JSON(w, http.StatusOK, struct {
-		// Balance is what can be spent, under the name that calls give it.
-		Balance credits.Amount `json:"balance"`
-		funds
-	}{b.Available, b})
+	web.JSON(w, http.StatusOK, creditsData{b.Available, b})
+}
+
+// creditsData is what an account has.
+type creditsData struct {
+	// Balance is what can be spent, under the name that calls give it.
+	Balance credits.Amount `json:"balance"`
+	funds
 }
 
 // funds lets a credits.Balance be embedded beside a field of the name Balance.

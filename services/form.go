@@ -14,6 +14,8 @@ import (
 type formField struct {
 	// Name is the field's path, such as options.lines.
 	Name, Label, Hint, Error string
+	// Prefix tells the forms of a page apart in the ids of their controls. Empty where there is but one.
+	Prefix string
 	// Control is text, email, url, textarea, number, checkbox, select or file.
 	Control  string
 	Required bool

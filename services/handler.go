@@ -31,11 +31,12 @@ func (s *Services) Handler() http.Handler {
 // listData is the data of services.html.
 type listData struct {
 	Path     string        `json:"-"`
+	API      string        `json:"-"`
 	Services []Description `json:"services"`
 }
 
 func (s *Services) listPage(w http.ResponseWriter, r *http.Request) {
-	s.views.Respond(w, r, http.StatusOK, "services", listData{s.cfg.Path, s.List(r.Context())})
+	s.views.Respond(w, r, http.StatusOK, "services", listData{s.cfg.Path, s.cfg.APIPath, s.List(r.Context())})
 }
 
 // formData is the data of service.html.

@@ -67,6 +67,8 @@ type Jobs interface {
 type Caller struct {
 	// Account is the ledger's account that pays.
 	Account string
+	// Services are those that the caller may use, such as by an API key that is limited to some. Nil: all.
+	Services []string
 }
 
 // Config is what [New] takes.
