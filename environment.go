@@ -4,8 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
+
+	"github.com/quickscale/quickscale/auth"
 )
 
 // Defaults of the environment.
@@ -31,6 +35,11 @@ type Environment struct {
 //   - QUICKSCALE_BASE_URL: how people reach it; http:// and the address in development
 //   - QUICKSCALE_DATABASE_URL: sqlite:quickscale.db, or postgres://…
 //   - QUICKSCALE_SECRET_KEY, QUICKSCALE_SMTP_URL, QUICKSCALE_ADMIN_EMAIL
+//   - QUICKSCALE_OAUTH_<SITE>_CLIENT_ID and _CLIENT_SECRET, where SITE is GOOGLE, GITHUB, MICROSOFT, APPLE or OIDC: another
+//     site by which people can log in. QUICKSCALE_OAUTH_MICROSOFT_TENANT is common unless it says another one;
+//     QUICKSCALE_OAUTH_OIDC_ISSUER is the address of any site that speaks OpenID Connect, _LABEL what people call it
+//   - QUICKSCALE_STAFF_SECOND_FACTOR: true opens the back office only to who logs in with a second step
+//   - QUICKSCALE_TRUSTED_PROXIES: addresses or networks of reverse proxies, separated by commas, such as 10.0.0.0/8
 //   - STRIPE_SECRET_KEY, STRIPE_WEBHOOK_SECRET: the latter may hold several, separated by commas
 //   - STRIPE_API_BASE: a double that runs by itself, in development
 //
@@ -60,6 +69,16 @@ func FromEnvironment(getenv func(string) string) (Environment, error) {
 			e.Config.WebhookSecrets = append(e.Config.WebhookSecrets, secret)
 		}
 	}
+	var err error
+	if e.Config.OAuth, err = oauthFrom(get); err != nil {
+		return Environment{}, err
+	}
+	if e.Config.StaffSecondFactor, err = strconv.ParseBool(get("QUICKSCALE_STAFF_SECOND_FACTOR", "false")); err != nil {
+		return Environment{}, errors.New("quickscale: QUICKSCALE_STAFF_SECOND_FACTOR must be true or false")
+	}
+	if e.Config.TrustedProxies, err = prefixesFrom(get("QUICKSCALE_TRUSTED_PROXIES", "")); err != nil {
+		return Environment{}, err
+	}
 	host, port, err := net.SplitHostPort(e.Addr)
 	if err != nil {
 		return Environment{}, fmt.Errorf("quickscale: QUICKSCALE_ADDR is %q; use host:port, such as %s", e.Addr, DefaultAddr)
@@ -78,6 +97,59 @@ func FromEnvironment(getenv func(string) string) (Environment, error) {
 	}
 	e.Config.BaseURL = get("QUICKSCALE_BASE_URL", fallback)
 	return e, nil
+}
+
+// prefixesFrom reads addresses and networks.
+func prefixesFrom(list string) (prefixes []netip.Prefix, err error) {
+	for part := range strings.SplitSeq(list, ",") {
+		part = strings.TrimSpace(part)
+		if part == "" {
+			continue
+		}
+		prefix, err := netip.ParsePrefix(part)
+		if err != nil {
+			address, addressErr := netip.ParseAddr(part)
+			if addressErr != nil {
+				return nil, fmt.Errorf("quickscale: QUICKSCALE_TRUSTED_PROXIES has %q; use addresses or networks such as 10.0.0.0/8", part)
+			}
+			prefix = netip.PrefixFrom(address, address.BitLen())
+		}
+		prefixes = append(prefixes, prefix.Masked())
+	}
+	return prefixes, nil
+}
+
+// oauthFrom reads the other sites by which people can log in.
+func oauthFrom(get func(name, fallback string) string) (sites []auth.OAuthProvider, err error) {
+	for _, site := range []struct {
+		name string
+		make func(id, secret string) auth.OAuthProvider
+	}{
+		{"GOOGLE", auth.Google},
+		{"GITHUB", auth.GitHub},
+		{"MICROSOFT", func(id, secret string) auth.OAuthProvider {
+			return auth.Microsoft(id, secret, get("QUICKSCALE_OAUTH_MICROSOFT_TENANT", "common"))
+		}},
+		{"APPLE", auth.Apple},
+		{"OIDC", func(id, secret string) auth.OAuthProvider {
+			return auth.OpenID("oidc", get("QUICKSCALE_OAUTH_OIDC_LABEL", "single sign-on"), get("QUICKSCALE_OAUTH_OIDC_ISSUER", ""), id, secret)
+		}},
+	} {
+		variable := "QUICKSCALE_OAUTH_" + site.name + "_CLIENT_"
+		id, secret := get(variable+"ID", ""), get(variable+"SECRET", "")
+		switch {
+		case id == "" && secret == "":
+		case id == "":
+			return nil, fmt.Errorf("quickscale: %sID is required with %sSECRET", variable, variable)
+		case secret == "":
+			return nil, fmt.Errorf("quickscale: %sSECRET is required with %sID", variable, variable)
+		case site.name == "OIDC" && get("QUICKSCALE_OAUTH_OIDC_ISSUER", "") == "":
+			return nil, errors.New("quickscale: QUICKSCALE_OAUTH_OIDC_ISSUER is required with QUICKSCALE_OAUTH_OIDC_CLIENT_ID")
+		default:
+			sites = append(sites, site.make(id, secret))
+		}
+	}
+	return sites, nil
 }
 
 // staysHere refuses a development that nobody asked for and that others can reach: by its own address, or by a proxy

@@ -20,6 +20,9 @@ func (a *App) routes() http.Handler {
 	pages := http.NewServeMux()
 	pages.Handle(authPath+"/", a.Auth.Handler())
 	pages.Handle(accountPath+"/", a.Auth.Handler())
+	if a.hooks != nil {
+		pages.Handle(hooksPath+"/", a.hooks.Handler())
+	}
 	pages.Handle(billingPath+"/", a.Billing.Handler())
 	pages.Handle(creditsPath+"/", a.pages.Handler())
 	pages.Handle(servicesPath+"/", a.Services.Handler())
@@ -35,6 +38,8 @@ func (a *App) routes() http.Handler {
 	// Whoever calls the API reads JSON, also when the wrapping refuses the call.
 	mux.Handle(apiPath+"/", web.JSONOnly(a.Wrap(a.Services.APIHandler())))
 	mux.Handle(a.site.AssetPath(), a.site.Assets())
+	// Some sites by which people log in have the browser send a form from there.
+	mux.Handle("POST "+authPath+"/oauth/{name}/callback", a.Auth.Handler())
 	// Stripe is another site, and its body is signed as it is: nothing stands before this handler.
 	mux.Handle(webhookPath, a.Webhooks.Handler())
 	if a.double != nil {

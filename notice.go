@@ -9,40 +9,55 @@ import (
 
 	"github.com/quickscale/quickscale/auth"
 	"github.com/quickscale/quickscale/billing"
-	"github.com/quickscale/quickscale/mail"
 )
 
-// billingNotice mails what billing has to say: to the customer about a payment that did not go through, and to the
-// administrator of the configuration about disputes.
+// billingMail is the data of mails/billing.*.txt.
+type billingMail struct {
+	billing.Notice
+
+	// Name is the person's, empty for staff.
+	Name string
+	// Settings is where auto top-up is changed.
+	Settings string
+}
+
+// toStaff are the notices that go to the administrator of the configuration; all others go to the customer.
+var toStaff = map[billing.NoticeKind]bool{
+	billing.NoticeDisputeOpened: true, billing.NoticeDisputeWon: true, billing.NoticeDisputeLost: true, billing.NoticeInquiry: true,
+}
+
+// billingNotice mails what billing has to say.
 func (a *App) billingNotice(ctx context.Context, tx *sqlx.Tx, n billing.Notice) error {
-	m := mail.Message{Kind: "billing." + string(n.Kind), To: a.cfg.AdminEmail}
-	switch n.Kind {
-	case billing.NoticePaymentFailed:
+	data := billingMail{Notice: n, Settings: a.cfg.BaseURL + billingPath + "/auto-topup"}
+	to := a.cfg.AdminEmail
+	if !toStaff[n.Kind] {
 		u, err := a.Auth.FindUserTx(ctx, tx, n.Account)
-		if errors.Is(err, auth.ErrNotFound) {
-			return nil // the account was deleted since
+		if errors.Is(err, auth.ErrNotFound) || err == nil && u.DisabledAt != nil {
+			return nil // the account was deleted or closed since, or is no user's
 		}
 		if err != nil {
 			return err
 		}
-		m.To, m.ToName, m.Subject = u.Email, u.Name, "Your payment did not go through"
-		m.Text = fmt.Sprintf("Hello,\n\nthe payment of %s for %s did not go through. It is tried again in the next days.\n\nPay it now, with this card or another: %s\n",
-			n.Price, n.Description, n.URL)
-	case billing.NoticeDisputeOpened:
-		m.Subject = "A payment is disputed"
-		m.Text = fmt.Sprintf("The customer's bank takes back %s: %s.\nIts credits are taken back meanwhile. Answer in Stripe's Dashboard before the deadline.\n", n.Price, n.Description)
-	case billing.NoticeDisputeWon:
-		m.Subject = "A dispute is won"
-		m.Text = fmt.Sprintf("The money is back: %s for %s.\nThe credits have been given back.\n", n.Price, n.Description)
-	case billing.NoticeDisputeLost:
-		m.Subject = "A dispute is lost"
-		m.Text = fmt.Sprintf("The money is gone: %s for %s.\nIts credits stay taken back.\n", n.Price, n.Description)
-	case billing.NoticeInquiry:
-		m.Subject = "A bank asks about a payment"
-		m.Text = fmt.Sprintf("The customer's bank asks about %s: %s.\nNo money has moved. A refund or an answer in Stripe's Dashboard may avoid a dispute.\n", n.Price, n.Description)
+		to, data.Name = u.Email, u.Name
 	}
-	if m.To == "" || m.Subject == "" {
+	if to == "" {
 		return nil
 	}
+	kind := "billing." + string(n.Kind)
+	m, err := a.mails.Compose(kind, to, data.Name, data)
+	if err != nil {
+		return fmt.Errorf("quickscale: compose %s: %w", kind, err)
+	}
 	return a.Mail.EnqueueTx(ctx, tx, m)
+}
+
+// checkBillingMails composes each mail once at the start: a text of the host's that does not fit must not undo, later on,
+// the transaction that money arrives in.
+func (a *App) checkBillingMails() error {
+	for _, kind := range billing.NoticeKinds() {
+		if _, err := a.mails.Compose("billing."+string(kind), "person@example.com", "", billingMail{Notice: billing.Notice{Kind: kind}}); err != nil {
+			return fmt.Errorf("quickscale: %w", err)
+		}
+	}
+	return nil
 }

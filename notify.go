@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/jmoiron/sqlx"
+
 	"github.com/quickscale/quickscale/auth"
+	"github.com/quickscale/quickscale/billing"
 	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/mail"
 )
@@ -19,6 +22,8 @@ var mailFiles embed.FS
 const (
 	kindLow      = "credits.low"
 	kindExpiring = "credits.expiring"
+	kindEndpoint = "webhook.disabled"
+	kindDead     = "webhook.dead"
 )
 
 func (a *App) wireMails() error {
@@ -27,31 +32,54 @@ func (a *App) wireMails() error {
 		return fmt.Errorf("quickscale: texts of mails: %w", err)
 	}
 	a.mails, err = mail.NewTemplates(mail.TemplatesConfig{Files: files, Overrides: a.cfg.MailTemplates, Site: a.site.Name()})
-	return err
+	if err != nil {
+		return err
+	}
+	return a.checkBillingMails()
 }
 
-// onLow mails the person whose credits run low.
+// onLow tops up an account that asks for it, and otherwise mails the person whose credits run low. How a top-up ends
+// billing tells them. Their programs are told in both cases.
 func (a *App) onLow(ctx context.Context, low credits.LowBalance) error {
-	return a.mailTo(ctx, low.Account, kindLow, struct {
-		credits.LowBalance
+	_, err := a.Billing.TopUp(ctx, low.Account)
+	off := errors.Is(err, billing.ErrTopUpOff)
+	if err != nil && !off {
+		return err // the job tries again
+	}
+	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		if off {
+			err := a.mailTo(ctx, tx, low.Account, kindLow, struct {
+				credits.LowBalance
 
-		Buy string
-	}{low, a.cfg.BaseURL + billingPath + "/"})
+				Buy string
+			}{low, a.cfg.BaseURL + billingPath + "/"})
+			if err != nil {
+				return err
+			}
+		}
+		return a.sendLow(ctx, tx, low)
+	})
 }
 
-// onExpiring mails the person whose credits expire soon.
+// onExpiring mails the person whose credits expire soon, and tells their programs.
 func (a *App) onExpiring(ctx context.Context, soon credits.ExpiringSoon) error {
-	return a.mailTo(ctx, soon.Account, kindExpiring, struct {
-		credits.ExpiringSoon
+	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		err := a.mailTo(ctx, tx, soon.Account, kindExpiring, struct {
+			credits.ExpiringSoon
 
-		Credits string
-	}{soon, a.cfg.BaseURL + creditsPath + "/"})
+			Credits string
+		}{soon, a.cfg.BaseURL + creditsPath + "/"})
+		if err != nil {
+			return err
+		}
+		return a.sendExpiring(ctx, tx, soon)
+	})
 }
 
-// mailTo queues a mail to an account's person. Accounts that the host keeps for others than users have nobody to mail,
-// nor has one that is closed.
-func (a *App) mailTo(ctx context.Context, id, kind string, data any) error {
-	u, err := a.Auth.FindUser(ctx, id)
+// mailTo queues a mail to an account's person, in tx. Accounts that the host keeps for others than users have nobody to
+// mail, nor has one that is closed.
+func (a *App) mailTo(ctx context.Context, tx *sqlx.Tx, id, kind string, data any) error {
+	u, err := a.Auth.FindUserTx(ctx, tx, id)
 	switch {
 	case errors.Is(err, auth.ErrNotFound), err == nil && u.DisabledAt != nil:
 		return nil
@@ -62,5 +90,5 @@ func (a *App) mailTo(ctx context.Context, id, kind string, data any) error {
 	if err != nil {
 		return fmt.Errorf("quickscale: compose %s: %w", kind, err)
 	}
-	return a.Mail.Enqueue(ctx, m)
+	return a.Mail.EnqueueTx(ctx, tx, m)
 }

@@ -21,6 +21,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -38,6 +39,7 @@ import (
 	"github.com/quickscale/quickscale/mail"
 	"github.com/quickscale/quickscale/services"
 	"github.com/quickscale/quickscale/webhook"
+	"github.com/quickscale/quickscale/webhook/outbound"
 )
 
 // Mode is what an application runs as.
@@ -115,8 +117,25 @@ type Config struct {
 	LowCredits credits.Amount
 	// SealKey signs the receipts of the ledger's seals; see credits.Ledger.SealReceipt. Nil: there are no receipts.
 	SealKey ed25519.PrivateKey
+	// WithoutOutbound leaves out the webhooks that go to people's own programs, with their pages at /account/webhooks.
+	WithoutOutbound bool
+	// OutboundTypes are types of the host's own events that go out besides the built-in ones; see [App.Outbound].
+	OutboundTypes []string
+	// OutboundLoopback lets people's endpoints be on this machine and without TLS. In development only.
+	OutboundLoopback bool
 	// AdminEmail becomes an administrator once the address is verified. Empty: nobody does.
 	AdminEmail string
+	// OAuth are other sites by which people can log in, such as auth.Google(id, secret). Nil: none.
+	OAuth []auth.OAuthProvider
+	// TrustedProxies are the addresses of the host's own reverse proxies, from which X-Forwarded-For is believed. Nil: the
+	// address of a connection is that of the person.
+	TrustedProxies []netip.Prefix
+	// Breaches looks new passwords up among leaked ones, such as auth.PwnedPasswords, which asks a service by the first
+	// five digits of a hash. Nil: only the list of common passwords is asked.
+	Breaches auth.BreachChecker
+	// StaffSecondFactor opens the back office only to who logs in with a second step; who has none sets one up at the
+	// next log-in.
+	StaffSecondFactor bool
 	// Templates replaces built-in templates by path: "web/layout.html", "auth/login.html". Nil: none.
 	Templates fs.FS
 	// Nav are links in the header before the built-in ones.
@@ -140,6 +159,8 @@ type App struct {
 	Credits  *credits.Ledger
 	Services *services.Services
 	Webhooks *webhook.Processor
+	// Outbound sends webhooks to people's own programs. Nil with Config.WithoutOutbound.
+	Outbound *outbound.Outbound
 	Admin    *admin.Admin
 	Mail     *mail.Queue
 
@@ -148,6 +169,7 @@ type App struct {
 	jobs    *jobs.Engine
 	site    *web.Site
 	pages   *credits.Pages
+	hooks   *outbound.Pages
 	mails   *mail.Templates
 	stripe  *client.API
 	double  *stripetest.Server // nil with a real Stripe
@@ -166,7 +188,7 @@ func New(cfg Config) (*App, error) {
 		return nil, err
 	}
 	a := &App{cfg: cfg, db: db}
-	for _, wire := range []func() error{a.wireSite, a.wireJobs, a.wireStripe, a.wireMail, a.wireMails, a.wireAuth, a.wireCredits, a.wireBilling, a.wireServices, a.wireAdmin, a.wireTasks} {
+	for _, wire := range []func() error{a.wireSite, a.wireJobs, a.wireStripe, a.wireMail, a.wireMails, a.wireAuth, a.wireOutbound, a.wireCredits, a.wireBilling, a.wireServices, a.wireAdmin, a.wireTasks} {
 		if err := wire(); err != nil {
 			return nil, err
 		}
@@ -178,7 +200,7 @@ func New(cfg Config) (*App, error) {
 // Migrations are the schema changes of all packages, in order. River's own come with [App.Migrate].
 func migrationSets() []database.Migrations {
 	return []database.Migrations{
-		credits.Migrations(), webhook.Migrations(), mail.Migrations(), auth.Migrations(), billing.Migrations(), services.Migrations(), admin.Migrations(),
+		credits.Migrations(), webhook.Migrations(), outbound.Migrations(), mail.Migrations(), auth.Migrations(), billing.Migrations(), services.Migrations(), admin.Migrations(),
 	}
 }
 

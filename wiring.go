@@ -23,6 +23,7 @@ import (
 	"github.com/quickscale/quickscale/mail"
 	"github.com/quickscale/quickscale/services"
 	"github.com/quickscale/quickscale/webhook"
+	"github.com/quickscale/quickscale/webhook/outbound"
 )
 
 // Where the parts are mounted (the HTTP contract).
@@ -34,6 +35,7 @@ const (
 	servicesPath = services.DefaultPath
 	apiPath      = services.DefaultAPIPath
 	adminPath    = admin.DefaultPath
+	hooksPath    = outbound.DefaultPath
 	webhookPath  = "/webhooks/stripe"
 	outboxPath   = mail.DefaultPath
 	doublePath   = "/dev/stripe"
@@ -93,7 +95,7 @@ func (a *App) wireStripe() error {
 	}
 	var err error
 	a.Webhooks, err = webhook.New(webhook.Config{
-		DB: a.db.Writer(), ReadDB: a.db.Reader(), Jobs: a.jobs.Client(), Secrets: a.cfg.WebhookSecrets, Livemode: a.cfg.live(), Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+		DB: a.db.Writer(), ReadDB: a.db.Reader(), Jobs: a.jobs.Client(), Secrets: a.cfg.WebhookSecrets, Livemode: a.cfg.live(), OnDead: a.onDead, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	if err != nil {
 		return err
@@ -150,8 +152,24 @@ func (a *App) wireAuth() (err error) {
 	a.Auth, err = auth.New(auth.Config{
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Mail: a.Mail, BaseURL: a.cfg.BaseURL, Site: a.site, Panels: a.panels,
 		MailTemplates: a.cfg.MailTemplates, AdminEmail: a.cfg.AdminEmail, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+		Secret: []byte(a.cfg.SecretKey), OAuth: a.cfg.OAuth, StaffSecondFactor: a.cfg.StaffSecondFactor,
+		TrustedProxies: a.cfg.TrustedProxies, Breaches: a.cfg.Breaches, KeyMode: a.keyMode(),
+		Hooks: auth.Hooks{OnEmailChange: a.onEmailChange},
 	})
 	return err
+}
+
+// keyMode keeps the keys of development out of production, and the other way round.
+func (a *App) keyMode() auth.KeyMode {
+	if a.cfg.Mode == Development {
+		return auth.KeyTest
+	}
+	return auth.KeyLive
+}
+
+// onEmailChange has Stripe's customer follow the account's address.
+func (a *App) onEmailChange(ctx context.Context, tx *sqlx.Tx, u auth.User, _ string) error {
+	return a.Billing.FollowCustomerTx(ctx, tx, account(u))
 }
 
 func (a *App) wireCredits() (err error) {
@@ -181,13 +199,12 @@ func (a *App) wireBilling() (err error) {
 			u, ok := auth.UserFrom(r.Context())
 			return billing.Customer{Account: account(u), Email: u.Email, Name: u.Name, Verified: u.Verified()}, ok
 		},
-		Grace: paymentGrace,
-		Frozen: func(ctx context.Context, account string) (bool, error) {
-			b, err := a.Credits.Balance(ctx, account)
-			return b.Frozen, err
-		},
+		Grace:  paymentGrace,
+		Frozen: a.frozen,
 		Notify: a.billingNotice,
+		Watch:  a.Credits.SetLowAtTx,
 		Jobs:   a.jobs.Client(), Address: a.addressOf,
+		OnEvent:  a.onBilling,
 		LoginURL: authPath + "/login", CreditsURL: creditsPath + "/", Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	if err != nil {
@@ -208,6 +225,19 @@ func (a *App) addressOf(ctx context.Context, account string) (address string, er
 		return err
 	})
 	return address, err
+}
+
+// frozen tells whether an account may not buy: its credits are frozen, or it is closed.
+func (a *App) frozen(ctx context.Context, account string) (bool, error) {
+	u, err := a.Auth.FindUser(ctx, account)
+	if err != nil && !errors.Is(err, auth.ErrNotFound) { // an account of the host's own is no user's
+		return false, err
+	}
+	if err == nil && u.DisabledAt != nil {
+		return true, nil
+	}
+	b, err := a.Credits.Balance(ctx, account)
+	return b.Frozen, err
 }
 
 // paymentGrace is how long a plan entitles after a renewal was not paid, while Stripe tries again.
@@ -235,13 +265,42 @@ var callLimit = services.RateLimit{Calls: 600, Window: time.Minute}
 func (a *App) wireAdmin() (err error) {
 	a.Admin, err = admin.New(admin.Config{
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Users: a.Auth, Ledger: a.Credits, Verifier: a.Credits, Payments: a.Billing, Events: a.Webhooks,
+		Refunds: a.Billing, Catalogue: a.Billing, Reconciler: a.Billing, Subscriptions: a.Billing, Adjuster: a.Credits, Jobs: a.jobs.Client(), Dashboard: a.dashboard(),
+		RunTask: func(ctx context.Context, tx *sqlx.Tx, task admin.Task) (bool, error) {
+			return a.jobs.RunTx(ctx, tx, string(task))
+		},
+		ReplaySpan: func(ctx context.Context, p webhook.SpanParams) (webhook.Span, error) {
+			return a.Webhooks.ReplaySpan(ctx, a.stripe.Events, p)
+		},
 		Staff: func(r *http.Request) (admin.Staff, bool) {
 			u, ok := auth.UserFrom(r.Context())
-			return admin.Staff{ID: u.ID, Email: u.Email}, ok && u.IsStaff()
+			return admin.Staff{ID: u.ID, Email: u.Email}, ok && u.IsStaff() && !a.lacksSecondFactor(r, u)
 		},
 		Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	return err
+}
+
+// dashboard is where Stripe shows its objects; the double has none.
+func (a *App) dashboard() string {
+	switch {
+	case a.double != nil:
+		return ""
+	case a.cfg.live():
+		return "https://dashboard.stripe.com"
+	}
+	return "https://dashboard.stripe.com/test"
+}
+
+// lacksSecondFactor tells that somebody of the staff logged in before a second step was asked of them. When that cannot
+// be found out the back office stays closed.
+func (a *App) lacksSecondFactor(r *http.Request, u auth.User) bool {
+	lacks, err := a.Auth.LacksSecondFactor(r.Context(), u)
+	if err != nil {
+		a.cfg.Logger.ErrorContext(r.Context(), "second step of staff", slog.Any("error", err))
+		return true
+	}
+	return lacks
 }
 
 // How often the processes look for what no event brings.
@@ -280,16 +339,26 @@ func (a *App) wireTasks() error {
 			_, err := a.Auth.Sweep(ctx)
 			return err
 		}},
-		{"billing_catalogue", catalogueEvery, a.Billing.SyncCatalogue},
+		{string(admin.TaskCatalogue), catalogueEvery, a.Billing.SyncCatalogue},
 		{"billing_resume", resumeEvery, func(ctx context.Context) error {
 			_, changes := a.Billing.ResumeChanges(ctx)
 			_, refunds := a.Billing.ResumeRefunds(ctx)
-			return errors.Join(changes, refunds)
+			_, topUps := a.Billing.ResumeTopUps(ctx)
+			return errors.Join(changes, refunds, topUps)
 		}},
-		{"billing_reconcile", reconcileEvery, func(ctx context.Context) error {
-			_, err := a.Billing.Reconcile(ctx)
+		{"billing_topups", sweepEvery, func(ctx context.Context) error {
+			_, err := a.Billing.SweepTopUps(ctx)
 			return err
 		}},
+		{"billing_cards", sweepEvery, func(ctx context.Context) error {
+			_, err := a.Billing.WarnExpiringCards(ctx)
+			return err
+		}},
+		{string(admin.TaskReconcile), reconcileEvery, func(ctx context.Context) error {
+			_, err := a.Billing.ReconcileAndKeep(ctx)
+			return err
+		}},
+		{"outbound_prune", pruneEvery, a.pruneOutbound},
 	} {
 		if err := a.jobs.Every(task.name, task.every, task.run); err != nil {
 			return err
@@ -306,14 +375,13 @@ func accountOf(r *http.Request) (string, bool) {
 
 // apiCaller tells who calls the API: an API key, or else the session of the browser.
 func (a *App) apiCaller(r *http.Request) (services.Caller, error) {
-	token, ok := auth.BearerToken(r)
-	if !ok {
+	if _, ok := auth.BearerToken(r); !ok {
 		if id, signedIn := accountOf(r); signedIn {
 			return services.Caller{Account: id}, nil
 		}
 		return services.Caller{}, services.ErrUnauthenticated
 	}
-	u, _, err := a.Auth.AuthenticateKey(r.Context(), token)
+	u, _, err := a.Auth.AuthenticateRequest(r)
 	if err != nil {
 		return services.Caller{}, err
 	}
@@ -333,9 +401,36 @@ func (a *App) panels(r *http.Request, u auth.User) ([]auth.Panel, error) {
 	if b.Available == 0 {
 		note = "Buy a pack to use the services."
 	}
-	return []auth.Panel{
-		{Label: "Credits", Value: b.Available.String(), Note: note, URL: billingPath + "/", Action: "Buy credits"},
-	}, nil
+	topUp, err := a.topUpPanel(r, u)
+	if err != nil {
+		return nil, err
+	}
+	panels := []auth.Panel{
+		{Label: "Credits", Value: b.Available.String(), Note: note, URL: billingPath + "/", Action: "Buy credits"}, topUp,
+	}
+	if a.Outbound != nil {
+		panel, err := a.hooksPanel(r.Context(), account(u))
+		if err != nil {
+			return nil, err
+		}
+		panels = append(panels, panel)
+	}
+	return panels, nil
+}
+
+// topUpPanel leads to auto top-up.
+func (a *App) topUpPanel(r *http.Request, u auth.User) (auth.Panel, error) {
+	p := auth.Panel{Label: "Auto top-up", Value: "Off", Note: "Have a pack bought by itself when your credits run low.", URL: billingPath + "/auto-topup", Action: "Set up"}
+	t, err := a.Billing.FindAutoTopUp(r.Context(), account(u))
+	switch {
+	case err != nil:
+		return p, err
+	case t.On:
+		p.Value, p.Action, p.Note = "On", "Change", "Below "+t.Threshold.String()+" credits a pack is bought, for at most "+t.MonthlyCap.String()+" a month."
+	case t.PausedAt != nil:
+		p.Value, p.Action, p.Note = "Paused", "Look at it", t.PauseReason
+	}
+	return p, nil
 }
 
 // chrome surrounds every page: navigation, who is signed in, and what they have.
@@ -351,6 +446,9 @@ func (a *App) chrome(r *http.Request) web.Chrome {
 		c.Nav = append(c.Nav, web.Link{Label: "Back office", URL: adminPath + "/"})
 	}
 	c.Person = &web.Person{Name: u.Name, Email: u.Email, AccountURL: accountPath + "/"}
+	if a.Outbound != nil {
+		c.Person.Links = append(c.Person.Links, web.Link{Label: "Webhooks", URL: hooksPath + "/"})
+	}
 	b, err := a.Credits.Balance(r.Context(), account(u))
 	if err != nil {
 		// A page is worth showing without the figure in its header.

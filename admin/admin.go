@@ -82,6 +82,52 @@ type Events interface {
 	Replay(ctx context.Context, p webhook.ActParams) (webhook.Acted, error)
 }
 
+// Refunds is where money goes back; *billing.Billing is one.
+type Refunds interface {
+	LookUpPayment(ctx context.Context, id uuid.UUID) (billing.Payment, error)
+	PreviewRefund(ctx context.Context, payment uuid.UUID, amount int64) (billing.RefundPreview, error)
+	Refund(ctx context.Context, p billing.RefundParams) (billing.Refund, error)
+	FindRefund(ctx context.Context, id uuid.UUID) (billing.Refund, error)
+	RefundTrail(ctx context.Context, id uuid.UUID) ([]billing.RefundStep, error)
+	Refunds(ctx context.Context, p billing.RefundsParams) (refunds []billing.Refund, more bool, err error)
+	RefundStats(ctx context.Context, p billing.RefundStatsParams) (billing.RefundStats, error)
+	Disputes(ctx context.Context, p billing.DisputesParams) (disputes []billing.Dispute, more bool, err error)
+	FindDispute(ctx context.Context, id uuid.UUID) (billing.Dispute, error)
+}
+
+// Catalogue is what is sold; *billing.Billing is one.
+type Catalogue interface {
+	Products(ctx context.Context) ([]billing.Product, error)
+	FindProduct(ctx context.Context, id string) (billing.Product, error)
+	ArrangeTx(ctx context.Context, tx *sqlx.Tx, p billing.ArrangeParams) error
+	SyncProduct(ctx context.Context, id string) error
+}
+
+// Reconciler tells of the runs that compare us with Stripe; *billing.Billing is one.
+type Reconciler interface {
+	Runs(ctx context.Context, limit int) ([]billing.Run, error)
+	RunItems(ctx context.Context, run uuid.UUID) ([]billing.RunItem, error)
+}
+
+// Subscriptions is where an account's plan is looked up; *billing.Billing is one.
+type Subscriptions interface {
+	FindSubscription(ctx context.Context, account string) (billing.Subscription, error)
+}
+
+// Adjuster corrects credits, in a transaction of Config.DB; *credits.Ledger is one.
+type Adjuster interface {
+	AdjustTx(ctx context.Context, tx *sqlx.Tx, p credits.AdjustParams) (credits.Entry, error)
+}
+
+// Task names what staff can have run by Config.RunTask.
+type Task string
+
+// The tasks.
+const (
+	TaskReconcile Task = "billing_reconcile"
+	TaskCatalogue Task = "billing_catalogue"
+)
+
 // Config is what [New] takes.
 type Config struct {
 	// DB is the database of the audit log, PostgreSQL or SQLite. Required.
@@ -96,6 +142,22 @@ type Config struct {
 	Verifier Verifier
 	Payments Payments
 	Events   Events
+	// Refunds, Catalogue, Reconciler, Subscriptions and Adjuster add what staff can do about money and credits. Nil: they
+	// cannot.
+	Refunds       Refunds
+	Catalogue     Catalogue
+	Reconciler    Reconciler
+	Subscriptions Subscriptions
+	Adjuster      Adjuster
+	// RunTask queues a job in a transaction of DB, and tells whether it was added; false: one waits or runs already. Nil:
+	// the buttons for it are absent.
+	RunTask func(ctx context.Context, tx *sqlx.Tx, task Task) (added bool, err error)
+	// Jobs is the queue of jobs. Nil: the section is absent.
+	Jobs Jobs
+	// Dashboard is the address of Stripe's Dashboard, such as https://dashboard.stripe.com/test. Empty: nothing leads there.
+	Dashboard string
+	// ReplaySpan takes a span of Stripe's list of events into Events. Nil: there is no page for it.
+	ReplaySpan func(ctx context.Context, p webhook.SpanParams) (webhook.Span, error)
 	// Path is where the host mounts the handler. Empty: /admin.
 	Path string
 	// Site draws the pages. Nil: a plain one.

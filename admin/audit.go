@@ -28,9 +28,31 @@ const (
 	ActionEventRetry   Action = "webhook_retry"
 	ActionEventSkip    Action = "webhook_skip"
 	ActionEventReplay  Action = "webhook_replay"
+	ActionEventSpan    Action = "webhook_span" // events taken from Stripe's list
 	ActionAuditView    Action = "audit_view"
 	ActionLedgerView   Action = "ledger_view"
 	ActionLedgerVerify Action = "ledger_verify"
+
+	ActionPaymentView    Action = "payment_view"
+	ActionRefundPreview  Action = "refund_preview"
+	ActionRefund         Action = "refund"
+	ActionRefundsView    Action = "refunds_view"
+	ActionRefundView     Action = "refund_view"
+	ActionRefundStats    Action = "refund_stats"
+	ActionDisputesView   Action = "disputes_view"
+	ActionDisputeView    Action = "dispute_view"
+	ActionReconcileView  Action = "reconcile_view"
+	ActionReconcile      Action = "reconcile"
+	ActionProductsView   Action = "products_view"
+	ActionProductArrange Action = "product_arrange"
+	ActionProductSync    Action = "product_sync"
+	ActionProductsSync   Action = "products_sync"
+	ActionAdjustPreview  Action = "credits_preview"
+	ActionAdjust         Action = "credits_adjust"
+	ActionAuditExport    Action = "audit_export"
+	ActionJobsView       Action = "jobs_view"
+	ActionJobRetry       Action = "job_retry"
+	ActionJobCancel      Action = "job_cancel"
 )
 
 // Record is one line of the audit log. Lines are never changed or removed.
@@ -69,15 +91,17 @@ func bounded(text string) string { return strings.ToValidUTF8(text[:min(len(text
 
 // record writes one line. The page that it is about is shown only once it is written.
 func (a *Admin) record(ctx context.Context, r Record) error {
+	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return a.recordTx(ctx, tx, r) })
+}
+
+// recordTx writes one line in the transaction of what it is about.
+func (a *Admin) recordTx(ctx context.Context, tx *sqlx.Tx, r Record) error {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return fmt.Errorf("admin: make an id: %w", err)
 	}
 	const insert = `INSERT INTO qs_admin_audit (` + recordColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
-	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		_, err := a.db.ExecTx(ctx, tx, insert, id, r.StaffID, r.StaffEmail, r.Action, bounded(r.Subject), bounded(r.Detail), r.Address, r.RequestID, database.At(a.now()))
-		return err
-	})
+	_, err = a.db.ExecTx(ctx, tx, insert, id, r.StaffID, r.StaffEmail, r.Action, bounded(r.Subject), bounded(r.Detail), r.Address, r.RequestID, database.At(a.now()))
 	if err != nil {
 		return fmt.Errorf("admin: write the audit log: %w", err)
 	}
@@ -96,6 +120,10 @@ type AuditParams struct {
 	Action Action
 	// StaffID leaves out other people's. Empty: everybody's.
 	StaffID string
+	// Subject leaves out what was about others. Empty: all.
+	Subject string
+	// From and Until bound the time: from From on, and before Until. The zero time is no bound.
+	From, Until time.Time
 	// Before is the last line of the page before. Zero: begin with the newest.
 	Before uuid.UUID
 	// Limit is the size of the page, at most 500. 0: 50.
@@ -108,13 +136,22 @@ func (a *Admin) Audit(ctx context.Context, p AuditParams) (records []Record, mor
 		p.Limit = DefaultPage
 	}
 	p.Limit = min(p.Limit, MaxPage)
-	// Runs along the primary key, qs_admin_audit_action or qs_admin_audit_staff.
+	// Runs along the primary key, qs_admin_audit_action, _staff, _subject or _created.
 	query, args := `SELECT `+recordColumns+` FROM qs_admin_audit WHERE 1 = 1`, []any{}
 	if p.Action != "" {
 		query, args = query+` AND action = ?`, append(args, p.Action)
 	}
 	if p.StaffID != "" {
 		query, args = query+` AND staff_id = ?`, append(args, p.StaffID)
+	}
+	if p.Subject != "" {
+		query, args = query+` AND subject = ?`, append(args, p.Subject)
+	}
+	if !p.From.IsZero() {
+		query, args = query+` AND created_at >= ?`, append(args, database.At(p.From))
+	}
+	if !p.Until.IsZero() {
+		query, args = query+` AND created_at < ?`, append(args, database.At(p.Until))
 	}
 	if p.Before != uuid.Nil {
 		query, args = query+` AND id < ?`, append(args, p.Before)

@@ -1,7 +1,15 @@
 package admin
 
 import (
+	"encoding/csv"
+	"fmt"
 	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/quickscale/quickscale/internal/problem"
 )
 
 // auditPage is the data of audit.html.
@@ -9,24 +17,112 @@ type auditPage struct {
 	frame
 
 	Action  Action   `json:"action"`
+	Staff   string   `json:"-"`
+	Subject string   `json:"-"`
+	From    string   `json:"-"`
+	Until   string   `json:"-"`
 	Actions []Action `json:"-"`
 	Records []Record `json:"records"`
 	Next    string   `json:"next,omitempty"`
+	// CSV is where the same lines are downloaded.
+	CSV string `json:"csv"`
 }
 
-var actions = []Action{ActionOverview, ActionUserSearch, ActionUserView, ActionLedgerView, ActionLedgerVerify, ActionPaymentsView, ActionEventsView,
-	ActionEventView, ActionEventStats, ActionEventReveal, ActionEventRetry, ActionEventSkip, ActionEventReplay, ActionAuditView}
+var actions = []Action{ActionOverview, ActionUserSearch, ActionUserView, ActionAdjustPreview, ActionAdjust, ActionLedgerView, ActionLedgerVerify, ActionPaymentsView,
+	ActionPaymentView, ActionRefundPreview, ActionRefund, ActionRefundsView, ActionRefundView, ActionRefundStats, ActionDisputesView, ActionDisputeView,
+	ActionProductsView, ActionProductArrange, ActionProductSync, ActionProductsSync, ActionReconcileView, ActionReconcile, ActionJobsView, ActionJobRetry,
+	ActionJobCancel, ActionEventsView,
+	ActionEventView, ActionEventStats, ActionEventReveal, ActionEventRetry, ActionEventSkip, ActionEventReplay, ActionAuditView, ActionAuditExport}
+
+// auditFilter reads the filters from the address. The last day counts whole.
+func auditFilter(r *http.Request) (AuditParams, error) {
+	q := r.URL.Query()
+	p := AuditParams{Action: Action(q.Get("action")), StaffID: strings.TrimSpace(q.Get("staff")), Subject: strings.TrimSpace(q.Get("subject")), Before: cursor(r)}
+	wrong := map[string]string{}
+	day := func(name string) (t time.Time) {
+		text := q.Get(name)
+		if text == "" {
+			return t
+		}
+		t, err := time.Parse(time.DateOnly, text)
+		if err != nil || t.Year() < 1 {
+			wrong[name] = "This must be a day such as 2026-01-31."
+			return time.Time{}
+		}
+		return t
+	}
+	p.From = day("from")
+	if until := day("until"); !until.IsZero() {
+		p.Until = until.AddDate(0, 0, 1)
+	}
+	if len(wrong) > 0 {
+		return AuditParams{Before: p.Before}, problem.Invalid(wrong)
+	}
+	return p, nil
+}
 
 func (a *Admin) listAudit(w http.ResponseWriter, r *http.Request) error {
-	action := Action(r.URL.Query().Get("action"))
-	records, more, err := a.Audit(r.Context(), AuditParams{Action: action, StaffID: r.URL.Query().Get("staff"), Before: cursor(r)})
+	q := r.URL.Query()
+	page := auditPage{frame: a.frame(sectionAudit), Action: Action(q.Get("action")), Staff: q.Get("staff"), Subject: q.Get("subject"), From: q.Get("from"),
+		Until: q.Get("until"), Actions: actions}
+	params, err := auditFilter(r)
+	if err != nil {
+		a.views.Reject(w, r, "audit", page, err)
+		return nil
+	}
+	records, more, err := a.Audit(r.Context(), params)
 	if err != nil {
 		return err
 	}
-	page := auditPage{frame: a.frame(sectionAudit), Action: action, Actions: actions, Records: records}
+	page.Records = records
+	q.Del("before")
+	page.CSV = a.cfg.Path + "/audit.csv?" + q.Encode()
 	if more {
 		page.Next = a.next(r, more, records[len(records)-1].ID.String())
 	}
 	a.views.Respond(w, r, http.StatusOK, "audit", page)
 	return nil
+}
+
+// exportAudit streams the lines that the filters choose, newest first.
+func (a *Admin) exportAudit(w http.ResponseWriter, r *http.Request) error {
+	params, err := auditFilter(r)
+	if err != nil {
+		return err
+	}
+	params.Before, params.Limit = uuid.Nil, MaxPage
+	records, more, err := a.Audit(r.Context(), params)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/csv; charset=utf-8")
+	w.Header().Set("Content-Disposition", `attachment; filename="audit.csv"`)
+	out := csv.NewWriter(w)
+	lines := [][]string{{"when", "staff_id", "staff_email", "action", "subject", "detail", "address", "request_id"}}
+	for {
+		for _, l := range records {
+			lines = append(lines, []string{l.CreatedAt.Format(time.RFC3339Nano), cell(l.StaffID), cell(l.StaffEmail), string(l.Action), cell(l.Subject), cell(l.Detail), l.Address, l.RequestID})
+		}
+		if err := out.WriteAll(lines); err != nil {
+			// The download stops short, which its reader sees.
+			panic(http.ErrAbortHandler)
+		}
+		if !more {
+			return nil
+		}
+		lines = nil
+		params.Before = records[len(records)-1].ID
+		if records, more, err = a.Audit(r.Context(), params); err != nil {
+			a.cfg.Logger.ErrorContext(r.Context(), "audit log not exported whole", "error", fmt.Sprint(err))
+			panic(http.ErrAbortHandler)
+		}
+	}
+}
+
+// cell keeps a spreadsheet from taking a text for a formula (OWASP, CSV injection).
+func cell(text string) string {
+	if text != "" && strings.ContainsAny(text[:1], "=+-@\t\r") {
+		return "'" + text
+	}
+	return text
 }

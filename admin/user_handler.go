@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -43,26 +44,52 @@ type userPage struct {
 	Entries  []credits.Entry   `json:"entries,omitempty"`
 	Next     string            `json:"next,omitempty"`
 	Payments []billing.Payment `json:"payments,omitempty"`
+	// Subscription is nil where there never was one.
+	Subscription *billing.Subscription `json:"subscription,omitempty"`
+	Refunds      []billing.Refund      `json:"refunds,omitempty"`
+	CanAdjust    bool                  `json:"-"`
+	Form         adjustForm            `json:"-"`
 }
 
 func (a *Admin) showUser(w http.ResponseWriter, r *http.Request) error {
-	user, err := a.cfg.Users.FindUser(r.Context(), r.PathValue("id"))
+	page, err := a.userPage(r)
 	if err != nil {
 		return err
 	}
-	page := userPage{frame: a.frame(sectionUsers), User: user}
+	a.views.Respond(w, r, http.StatusOK, "user", page)
+	return nil
+}
+
+func (a *Admin) userPage(r *http.Request) (page userPage, err error) {
+	ctx := r.Context()
+	user, err := a.cfg.Users.FindUser(ctx, r.PathValue("id"))
+	if err != nil {
+		return page, err
+	}
+	page = userPage{frame: a.frame(sectionUsers), User: user, CanAdjust: a.cfg.Adjuster != nil && a.cfg.Ledger != nil}
 	if a.cfg.Ledger != nil {
 		if err := a.fillLedger(r, &page); err != nil {
-			return err
+			return page, err
+		}
+	}
+	if a.cfg.Subscriptions != nil {
+		s, err := a.cfg.Subscriptions.FindSubscription(ctx, user.ID)
+		switch {
+		case err == nil:
+			page.Subscription = &s
+		case !errors.Is(err, billing.ErrNoSubscription):
+			return page, err
+		}
+	}
+	if a.cfg.Refunds != nil {
+		if page.Refunds, _, err = a.cfg.Refunds.Refunds(ctx, billing.RefundsParams{Account: user.ID, Limit: overviewRows}); err != nil {
+			return page, err
 		}
 	}
 	if a.cfg.Payments != nil {
-		if page.Payments, _, err = a.cfg.Payments.Payments(r.Context(), billing.PaymentsParams{Account: user.ID, Limit: overviewRows}); err != nil {
-			return err
-		}
+		page.Payments, _, err = a.cfg.Payments.Payments(ctx, billing.PaymentsParams{Account: user.ID, Limit: overviewRows})
 	}
-	a.views.Respond(w, r, http.StatusOK, "user", page)
-	return nil
+	return page, err
 }
 
 func (a *Admin) fillLedger(r *http.Request, page *userPage) error {

@@ -21,7 +21,9 @@ type eventsPage struct {
 	Type     string           `json:"type,omitempty"`
 	Statuses []webhook.Status `json:"-"`
 	Events   []webhook.Record `json:"events"`
-	Next     string           `json:"next,omitempty"`
+	// Spans says that events can be taken from Stripe's list.
+	Spans bool   `json:"-"`
+	Next  string `json:"next,omitempty"`
 }
 
 var statuses = []webhook.Status{webhook.StatusReceived, webhook.StatusDone, webhook.StatusIgnored, webhook.StatusSkipped, webhook.StatusDead}
@@ -42,7 +44,7 @@ func (a *Admin) listEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page := eventsPage{frame: a.frame(sectionEvents), Status: params.Status, Type: params.Type, Statuses: statuses, Events: events}
+	page := eventsPage{frame: a.frame(sectionEvents), Status: params.Status, Type: params.Type, Statuses: statuses, Events: events, Spans: a.cfg.ReplaySpan != nil}
 	if more {
 		page.Next = a.next(r, more, events[len(events)-1].ID)
 	}

@@ -2,9 +2,7 @@ package auth
 
 import (
 	"net/http"
-	"time"
 
-	"github.com/quickscale/quickscale/internal/problem"
 	"github.com/quickscale/quickscale/internal/web"
 )
 
@@ -92,7 +90,9 @@ type sessionView struct {
 
 // securityPage is the data of security.html.
 type securityPage struct {
-	AccountPath string        `json:"-"`
+	AccountPath string `json:"-"`
+	// EntryPath is where the pages for entering are.
+	EntryPath   string        `json:"-"`
 	User        User          `json:"-"`
 	MinPassword int           `json:"-"`
 	Sessions    []sessionView `json:"sessions"`
@@ -100,6 +100,8 @@ type securityPage struct {
 	NextSessions string  `json:"next_sessions,omitempty"`
 	Events       []Event `json:"events"`
 	NextEvents   string  `json:"next_events,omitempty"`
+	// Factors are what is beside the password.
+	Factors factorsView `json:"sign_in"`
 }
 
 // Sizes of the two lists on the page.
@@ -110,7 +112,11 @@ const (
 
 func (a *Auth) securityPage(r *http.Request, u User) (securityPage, error) {
 	path := a.cfg.AccountPath + "/security"
-	page := securityPage{AccountPath: a.cfg.AccountPath, User: u, MinPassword: a.cfg.MinPassword}
+	page := securityPage{AccountPath: a.cfg.AccountPath, EntryPath: a.cfg.Path, User: u, MinPassword: a.cfg.MinPassword}
+	var err error
+	if page.Factors, err = a.factorsView(r, u); err != nil {
+		return page, err
+	}
 	sessions, more, err := a.Sessions(r.Context(), SessionsParams{UserID: u.ID, Before: r.URL.Query().Get("sessions_before"), Limit: pageSessions})
 	if err != nil {
 		return page, err
@@ -179,110 +185,4 @@ func (a *Auth) postRevokeOthers(w http.ResponseWriter, r *http.Request, u User) 
 		return
 	}
 	a.done(w, r, "All other devices are logged out.", "/security")
-}
-
-// keyView is a key as its owner sees it.
-type keyView struct {
-	APIKey
-	Expired bool `json:"expired"`
-}
-
-// keysPage is the data of api-keys.html.
-type keysPage struct {
-	AccountPath string    `json:"-"`
-	User        User      `json:"-"`
-	Keys        []keyView `json:"keys"`
-	// Next is the URL of the page with older keys, empty on the last one.
-	Next string `json:"next,omitempty"`
-	// Name and ExpiresAt are what was entered.
-	Name      string `json:"-"`
-	ExpiresAt string `json:"-"`
-	// Token is the new key, shown in this answer and never again.
-	Token string `json:"-"`
-}
-
-func (a *Auth) keysPage(r *http.Request, u User) (keysPage, error) {
-	page := keysPage{AccountPath: a.cfg.AccountPath, User: u}
-	keys, more, err := a.APIKeys(r.Context(), APIKeysParams{UserID: u.ID, Before: r.URL.Query().Get("before")})
-	if err != nil {
-		return page, err
-	}
-	page.Keys = make([]keyView, len(keys))
-	for i, k := range keys {
-		page.Keys[i] = keyView{k, k.ExpiresAt != nil && !k.ExpiresAt.After(a.now())}
-	}
-	if more {
-		page.Next = older(a.cfg.AccountPath+"/api-keys", "before", keys[len(keys)-1].ID)
-	}
-	return page, nil
-}
-
-func (a *Auth) showKeys(w http.ResponseWriter, r *http.Request, u User) {
-	page, err := a.keysPage(r, u)
-	if err != nil {
-		a.cfg.Site.Fail(w, r, err)
-		return
-	}
-	a.views.Respond(w, r, http.StatusOK, "api-keys", page)
-}
-
-func (a *Auth) postKey(w http.ResponseWriter, r *http.Request, u User) {
-	var in struct {
-		Name      string `json:"name"`
-		ExpiresAt string `json:"expires_at"`
-	}
-	var (
-		key   APIKey
-		token string
-		until *time.Time
-	)
-	err := web.Decode(w, r, &in)
-	if err == nil {
-		until, err = parseExpiry(in.ExpiresAt)
-	}
-	if err == nil {
-		key, token, err = a.CreateAPIKey(r.Context(), CreateAPIKeyParams{UserID: u.ID, Name: in.Name, ExpiresAt: until, Client: ClientOf(r)})
-	}
-	if err == nil && web.WantsJSON(r) {
-		web.JSON(w, http.StatusCreated, struct {
-			Key   APIKey `json:"key"`
-			Token string `json:"token"`
-		}{key, token})
-		return
-	}
-	page, pageErr := a.keysPage(r, u)
-	switch {
-	case pageErr != nil:
-		a.cfg.Site.Fail(w, r, pageErr)
-	case err != nil:
-		page.Name, page.ExpiresAt = in.Name, in.ExpiresAt
-		a.reject(w, r, "api-keys", page, err)
-	default:
-		page.Token = token
-		a.views.Render(w, r, http.StatusCreated, "api-keys", page)
-	}
-}
-
-// parseExpiry reads a day, at whose end (UTC) the key expires, or a moment (RFC 3339). Empty: never.
-func parseExpiry(s string) (*time.Time, error) {
-	if s == "" {
-		return nil, nil
-	}
-	if day, err := time.Parse(time.DateOnly, s); err == nil {
-		end := day.AddDate(0, 0, 1)
-		return &end, nil
-	}
-	at, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		return nil, problem.Invalid(map[string]string{"expires_at": "Enter a day such as 2030-12-31, or none."})
-	}
-	return &at, nil
-}
-
-func (a *Auth) postRevokeKey(w http.ResponseWriter, r *http.Request, u User) {
-	if err := a.RevokeAPIKey(r.Context(), u.ID, r.PathValue("id"), ClientOf(r)); err != nil {
-		a.cfg.Site.Fail(w, r, err)
-		return
-	}
-	a.done(w, r, "The key is revoked.", "/api-keys")
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,9 +18,13 @@ import (
 	"github.com/quickscale/quickscale/internal/problem"
 )
 
-// An API key is prefix.secret: the prefix begins with qs_ and names the key, the secret is as newSecret makes it.
+// KeyPattern finds API keys in text, for secret scanners (RE2 syntax). A match whose last six characters are not the
+// checksum of what stands before is no key of ours; [IsAPIKey] tells.
+const KeyPattern = `\bqs_(?:live|test)_[a-z0-9]{12}\.[A-Za-z0-9_-]{43}[0-9A-Za-z]{6}`
+
+// An API key is prefix.secret. The prefix is qs_live_ or qs_test_ and the key's name; the secret is as newSecret makes
+// it, with a checksum of all that stands before.
 const (
-	keyMark       = "qs_"
 	keyNameChars  = 12
 	maxKeys       = 100
 	maxKeyYears   = 100
@@ -30,9 +36,13 @@ const (
 type APIKey struct {
 	ID string `json:"id"`
 	// Prefix is the part of the key before the dot, by which its owner knows it again.
-	Prefix    string    `json:"prefix"`
-	Name      string    `json:"name"`
-	CreatedAt time.Time `json:"created_at"`
+	Prefix string `json:"prefix"`
+	Name   string `json:"name"`
+	// Scopes are what it may do; see [APIKey.Allows].
+	Scopes []string `json:"scopes"`
+	// Networks are the addresses from where it works. Empty: from everywhere.
+	Networks  []netip.Prefix `json:"networks"`
+	CreatedAt time.Time      `json:"created_at"`
 	// ExpiresAt is when it stops working. Nil: never.
 	ExpiresAt *time.Time `json:"expires_at"`
 	// LastUsedAt is right to the minute.
@@ -40,22 +50,27 @@ type APIKey struct {
 	RevokedAt  *time.Time `json:"revoked_at"`
 }
 
+// Allows tells that the key has a scope. A key without scopes allows nothing.
+func (k APIKey) Allows(scope string) bool { return slices.Contains(k.Scopes, scope) }
+
 type keyRow struct {
 	ID         string         `db:"id"`
 	UserID     string         `db:"user_id"`
 	Prefix     string         `db:"prefix"`
 	Name       string         `db:"name"`
 	SecretHash []byte         `db:"secret_hash"`
+	Scopes     string         `db:"scopes"`
+	Networks   networks       `db:"networks"`
 	CreatedAt  database.Time  `db:"created_at"`
 	ExpiresAt  *database.Time `db:"expires_at"`
 	LastUsedAt *database.Time `db:"last_used_at"`
 	RevokedAt  *database.Time `db:"revoked_at"`
 }
 
-const keyColumns = `id, user_id, prefix, name, secret_hash, created_at, expires_at, last_used_at, revoked_at`
+const keyColumns = `id, user_id, prefix, name, secret_hash, scopes, networks, created_at, expires_at, last_used_at, revoked_at`
 
 func (r keyRow) key() APIKey {
-	return APIKey{ID: r.ID, Prefix: r.Prefix, Name: r.Name, CreatedAt: r.CreatedAt.Time, ExpiresAt: r.ExpiresAt.Std(), LastUsedAt: r.LastUsedAt.Std(),
+	return APIKey{ID: r.ID, Prefix: r.Prefix, Name: r.Name, Scopes: strings.Fields(r.Scopes), Networks: r.Networks, CreatedAt: r.CreatedAt.Time, ExpiresAt: r.ExpiresAt.Std(), LastUsedAt: r.LastUsedAt.Std(),
 		RevokedAt: r.RevokedAt.Std()}
 }
 
@@ -66,7 +81,11 @@ type CreateAPIKeyParams struct {
 	Name string
 	// ExpiresAt is when it stops working, in the future and within 100 years. Nil: never.
 	ExpiresAt *time.Time
-	Client    Client
+	// Scopes are what it may do, of Config.KeyScopes. Nil where the host has but one: that one.
+	Scopes []string
+	// Networks are the addresses from where it works, at most 20. Nil: from everywhere.
+	Networks []netip.Prefix
+	Client   Client
 }
 
 // CreateAPIKey makes a key. token is the whole key, and cannot be had again. [ErrUnverified] and [ErrDisabled] when the
@@ -97,6 +116,15 @@ func (a *Auth) CreateAPIKeyTx(ctx context.Context, tx *sqlx.Tx, p CreateAPIKeyPa
 	case p.ExpiresAt.After(now.AddDate(maxKeyYears, 0, 0)):
 		wrong["expires_at"] = "Choose a day within the next 100 years, or none."
 	}
+	if len(p.Scopes) == 0 && len(a.cfg.KeyScopes) == 1 {
+		p.Scopes = a.cfg.KeyScopes
+	}
+	if message := a.checkScopes(p.Scopes); message != "" {
+		wrong["scopes"] = message
+	}
+	if len(p.Networks) > maxNetworks {
+		wrong["networks"] = fmt.Sprintf("Use at most %d networks.", maxNetworks)
+	}
 	if len(wrong) > 0 {
 		return key, "", problem.Invalid(wrong)
 	}
@@ -117,14 +145,14 @@ func (a *Auth) CreateAPIKeyTx(ctx context.Context, tx *sqlx.Tx, p CreateAPIKeyPa
 	if n >= maxKeys {
 		return key, "", ErrTooManyKeys
 	}
-	row, secret, err := a.insertKey(ctx, tx, keyRow{UserID: u.ID, Name: p.Name, CreatedAt: database.At(now), ExpiresAt: database.AtPtr(p.ExpiresAt)})
+	row, secret, err := a.insertKey(ctx, tx, keyRow{UserID: u.ID, Name: p.Name, Scopes: joinScopes(p.Scopes), Networks: p.Networks, CreatedAt: database.At(now), ExpiresAt: database.AtPtr(p.ExpiresAt)})
 	if err != nil {
 		return key, "", err
 	}
 	if err := a.record(ctx, tx, u.ID, EventKeyCreated, row.Prefix, p.Client); err != nil {
 		return key, "", err
 	}
-	return row.key(), row.Prefix + "." + secret, nil
+	return row.key(), withChecksum(row.Prefix + "." + secret), nil
 }
 
 // prefixTries is how many prefixes are drawn before something must be wrong; there are 36^12.
@@ -137,11 +165,11 @@ func (a *Auth) insertKey(ctx context.Context, tx *sqlx.Tx, row keyRow) (keyRow, 
 	}
 	secret, hash := newSecret()
 	row.ID, row.SecretHash = id, hash
-	const insert = `INSERT INTO qs_auth_api_keys (id, user_id, prefix, name, secret_hash, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+	const insert = `INSERT INTO qs_auth_api_keys (id, user_id, prefix, name, secret_hash, scopes, networks, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (prefix) DO NOTHING`
 	for range prefixTries {
-		row.Prefix = newPrefix()
-		n, err := a.db.ExecTx(ctx, tx, insert, row.ID, row.UserID, row.Prefix, row.Name, row.SecretHash, row.CreatedAt, row.ExpiresAt)
+		row.Prefix = a.cfg.KeyMode.mark() + newKeyName()
+		n, err := a.db.ExecTx(ctx, tx, insert, row.ID, row.UserID, row.Prefix, row.Name, row.SecretHash, row.Scopes, row.Networks, row.CreatedAt, row.ExpiresAt)
 		if err != nil {
 			return row, "", fmt.Errorf("auth: write a key of user %s: %w", row.UserID, err)
 		}
@@ -152,7 +180,7 @@ func (a *Auth) insertKey(ctx context.Context, tx *sqlx.Tx, row keyRow) (keyRow, 
 	return row, "", fmt.Errorf("auth: no free prefix in %d tries", prefixTries)
 }
 
-func newPrefix() string {
+func newKeyName() string {
 	name := make([]byte, 0, keyNameChars)
 	for len(name) < keyNameChars {
 		var b [1]byte
@@ -162,13 +190,19 @@ func newPrefix() string {
 			name = append(name, keyNameDigits[at%len(keyNameDigits)])
 		}
 	}
-	return keyMark + string(name)
+	return string(name)
 }
 
 // parseKey cuts a key into its parts; false when it has not the form of one.
 func parseKey(token string) (prefix, secret string, ok bool) {
-	prefix, secret, ok = strings.Cut(token, ".")
-	name, marked := strings.CutPrefix(prefix, keyMark)
+	if len(token) < keyCheckChars || withChecksum(token[:len(token)-keyCheckChars]) != token {
+		return "", "", false
+	}
+	prefix, secret, ok = strings.Cut(token[:len(token)-keyCheckChars], ".")
+	name, marked := strings.CutPrefix(prefix, KeyLive.mark())
+	if !marked {
+		name, marked = strings.CutPrefix(prefix, KeyTest.mark())
+	}
 	if !ok || !marked || len(name) != keyNameChars || !isSecret(secret) {
 		return "", "", false
 	}
@@ -180,11 +214,26 @@ func parseKey(token string) (prefix, secret string, ok bool) {
 	return prefix, secret, true
 }
 
-// AuthenticateKey returns whose an API key is. [ErrKey], and nothing more, when it is wrong, expired or revoked, or its
-// owner is unverified or disabled.
-func (a *Auth) AuthenticateKey(ctx context.Context, token string) (User, APIKey, error) {
-	prefix, secret, ok := parseKey(token)
+// AuthenticateRequest returns whose the API key of a request is, as [BearerToken] finds it. [ErrKey] as
+// [Auth.AuthenticateKey], and when the key does not work from the client's address.
+func (a *Auth) AuthenticateRequest(r *http.Request) (User, APIKey, error) {
+	token, ok := BearerToken(r)
 	if !ok {
+		return User{}, APIKey{}, ErrKey
+	}
+	addr, _ := netip.ParseAddr(ClientOf(a.behindProxy(r)).IP)
+	return a.authenticateKey(r.Context(), token, addr)
+}
+
+// AuthenticateKey returns whose an API key is. [ErrKey], and nothing more, when it is wrong, expired or revoked, made for
+// the other mode or for some networks only, or its owner is unverified or disabled. It reads one row.
+func (a *Auth) AuthenticateKey(ctx context.Context, token string) (User, APIKey, error) {
+	return a.authenticateKey(ctx, token, netip.Addr{})
+}
+
+func (a *Auth) authenticateKey(ctx context.Context, token string, from netip.Addr) (User, APIKey, error) {
+	prefix, secret, ok := parseKey(token)
+	if !ok || !strings.HasPrefix(prefix, a.cfg.KeyMode.mark()) {
 		return User{}, APIKey{}, ErrKey
 	}
 	var row struct {
@@ -193,6 +242,7 @@ func (a *Auth) AuthenticateKey(ctx context.Context, token string) (User, APIKey,
 	}
 	const query = `SELECT ` + userColumns + `,
 			k.id AS "key.id", k.user_id AS "key.user_id", k.prefix AS "key.prefix", k.name AS "key.name", k.secret_hash AS "key.secret_hash",
+			k.scopes AS "key.scopes", k.networks AS "key.networks",
 			k.created_at AS "key.created_at", k.expires_at AS "key.expires_at", k.last_used_at AS "key.last_used_at", k.revoked_at AS "key.revoked_at"
 		FROM qs_auth_api_keys k JOIN qs_auth_users u ON u.id = k.user_id WHERE k.prefix = ?`
 	err := a.db.Get(ctx, &row, query, prefix)
@@ -202,7 +252,8 @@ func (a *Auth) AuthenticateKey(ctx context.Context, token string) (User, APIKey,
 	now, k := a.now(), row.Key
 	// An unknown prefix compares with no hash at all, which no secret has.
 	right := subtle.ConstantTimeCompare(hashSecret(secret), k.SecretHash) == 1
-	if !right || k.RevokedAt != nil || k.ExpiresAt != nil && !k.ExpiresAt.After(now) || row.VerifiedAt == nil || row.DisabledAt != nil {
+	if !right || k.RevokedAt != nil || k.ExpiresAt != nil && !k.ExpiresAt.After(now) || row.VerifiedAt == nil || row.DisabledAt != nil ||
+		!k.Networks.allow(from) {
 		return User{}, APIKey{}, ErrKey
 	}
 	if k.LastUsedAt == nil || now.Sub(k.LastUsedAt.Time) >= keyUsedEvery {

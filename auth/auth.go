@@ -18,14 +18,17 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
 
+	"github.com/go-webauthn/webauthn/webauthn"
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/quickscale/quickscale/internal/database"
+	"github.com/quickscale/quickscale/internal/seal"
 	"github.com/quickscale/quickscale/internal/web"
 	"github.com/quickscale/quickscale/mail"
 )
@@ -49,6 +52,7 @@ const (
 	DefaultSessionIdle      = 24 * time.Hour
 	DefaultSessionLifetime  = 7 * 24 * time.Hour
 	DefaultRememberLifetime = 30 * 24 * time.Hour
+	DefaultRecentAuth       = 10 * time.Minute
 	DefaultMinPassword      = 8
 	DefaultMaxFailures      = 5
 	DefaultLockFor          = 5 * time.Minute
@@ -107,16 +111,47 @@ type Config struct {
 	SessionLifetime time.Duration
 	// RememberLifetime stands for both in sessions of who asked to be remembered. 0: 30 days.
 	RememberLifetime time.Duration
+	// RecentAuth is how long a proof of who somebody is counts for what [Auth.RequireRecentAuth] guards. 0: 10 minutes.
+	RecentAuth time.Duration
+	// TrustedProxies are the addresses of the host's own proxies. From them, and from them only, ProxyHeader is believed:
+	// the client is the last address in it that is no proxy's. Nil: the client is the other end of the connection.
+	TrustedProxies []netip.Prefix
+	// ProxyHeader is the one header that the proxies write, X-Forwarded-For or Forwarded (RFC 7239); another one could be
+	// the client's own. Empty: X-Forwarded-For.
+	ProxyHeader string
 	// MinPassword is the shortest password in characters, 8 or more. 0: 8.
 	MinPassword int
+	// MixedPasswords asks for upper-case and lower-case letters, digits and other signs, which NIST SP 800-63B advises
+	// against.
+	MixedPasswords bool
+	// Breaches looks new passwords up among leaked ones. Nil: they are not.
+	Breaches BreachChecker
 	// MaxFailures is how many wrong passwords in a row lock an account, 3 to 20. 0: 5.
 	MaxFailures int
 	// LockFor is how long, a minute to a day. 0: 5 minutes.
 	LockFor time.Duration
+	// Secret seals what must be kept and read again, such as the secrets of authenticator apps: 32 bytes or more, the same
+	// in every process. Nil: authenticator apps are not offered.
+	Secret []byte
+	// OAuth are other sites by which people can log in, in the order of their buttons. Each calls back at
+	// BaseURL + Path + "/oauth/" + its name + "/callback". Nil: none.
+	OAuth []OAuthProvider
+	// OAuthClient calls them. Nil: one with a time limit of 10 seconds.
+	OAuthClient *http.Client
+	// StaffSecondFactor has staff log in with a second step only: who has none sets one up at the next log-in.
+	StaffSecondFactor bool
 	// Limits bound attempts. The zero value has the defaults of each.
 	Limits Limits
+	// KeyMode is what API keys begin with, and the only ones that let in: KeyLive, or KeyTest where nothing is at stake.
+	// Empty: KeyLive.
+	KeyMode KeyMode
+	// KeyScopes are what an API key can be allowed, each of lower-case letters, digits and the signs : . _ -. Nil: "api"
+	// alone.
+	KeyScopes []string
 	// HashConcurrency is how many passwords are hashed at once, of 19 MiB each. 0: one for each CPU, at least 2.
 	HashConcurrency int
+	// Hooks are told what happens to accounts. The zero value: nobody is.
+	Hooks Hooks
 	// Clock tells the time. Nil: time.Now.
 	Clock func() time.Time
 	// Logger gets one line for each security event, with the user's id and nothing else about the person. Nil:
@@ -132,6 +167,10 @@ type Auth struct {
 	mails  *mail.Templates
 	hasher *hasher
 	admin  string // AdminEmail in canonical form
+
+	box     *seal.Box          // nil without a Secret
+	party   *webauthn.WebAuthn // nil where browsers tie no passkey to the address
+	remotes map[string]*remote
 }
 
 // New checks cfg and reports all that is wrong with it at once. It calculates one hash, which takes some 30 ms.
@@ -164,6 +203,9 @@ func New(cfg Config) (*Auth, error) {
 	if a.hasher, err = newHasher(hashParams(), cfg.HashConcurrency); err != nil {
 		return nil, err
 	}
+	if err := a.prepareFactors(); err != nil {
+		return nil, err
+	}
 	return a, nil
 }
 
@@ -174,10 +216,16 @@ func setDefaults(cfg *Config) {
 	setDefault(&cfg.SessionIdle, DefaultSessionIdle)
 	setDefault(&cfg.SessionLifetime, DefaultSessionLifetime)
 	setDefault(&cfg.RememberLifetime, DefaultRememberLifetime)
+	setDefault(&cfg.RecentAuth, DefaultRecentAuth)
+	setDefault(&cfg.ProxyHeader, headerForwardedFor)
 	setDefault(&cfg.MinPassword, DefaultMinPassword)
 	setDefault(&cfg.MaxFailures, DefaultMaxFailures)
 	setDefault(&cfg.LockFor, DefaultLockFor)
 	setDefault(&cfg.HashConcurrency, defaultHashConcurrency())
+	setDefault(&cfg.KeyMode, KeyLive)
+	if len(cfg.KeyScopes) == 0 {
+		cfg.KeyScopes = []string{DefaultKeyScope}
+	}
 	cfg.Limits.setDefaults()
 	cfg.BaseURL = strings.TrimSuffix(cfg.BaseURL, "/")
 	if cfg.Clock == nil {
@@ -219,7 +267,7 @@ func (a *Auth) check() (faults []error) {
 	if web.LocalPath(cfg.Home, "") == "" {
 		fault("Home must be a path on this site")
 	}
-	for name, d := range map[string]time.Duration{"SessionIdle": cfg.SessionIdle, "SessionLifetime": cfg.SessionLifetime, "RememberLifetime": cfg.RememberLifetime} {
+	for name, d := range map[string]time.Duration{"SessionIdle": cfg.SessionIdle, "SessionLifetime": cfg.SessionLifetime, "RememberLifetime": cfg.RememberLifetime, "RecentAuth": cfg.RecentAuth} {
 		if d < time.Minute {
 			fault("%s must be a minute or more", name)
 		}
@@ -241,6 +289,8 @@ func (a *Auth) check() (faults []error) {
 			fault("Limits.%s must allow one attempt or more in a second or more", name)
 		}
 	}
+	a.checkAccess(fault)
+	faults = append(faults, a.checkFactors()...)
 	if cfg.AdminEmail != "" {
 		address, err := parseEmail(cfg.AdminEmail)
 		if err != nil {
@@ -249,6 +299,27 @@ func (a *Auth) check() (faults []error) {
 		a.admin = address.key
 	}
 	return faults
+}
+
+// checkAccess reports what is wrong about proxies and API keys.
+func (a *Auth) checkAccess(fault func(format string, args ...any)) {
+	cfg := a.cfg
+	if cfg.ProxyHeader != headerForwardedFor && cfg.ProxyHeader != headerForwarded {
+		fault("ProxyHeader must be %s or %s", headerForwardedFor, headerForwarded)
+	}
+	for _, p := range cfg.TrustedProxies {
+		if !p.IsValid() || p.Bits() == 0 {
+			fault("TrustedProxies must hold addresses of proxies, and not all there are")
+		}
+	}
+	if cfg.KeyMode != KeyLive && cfg.KeyMode != KeyTest {
+		fault("KeyMode must be %s or %s", KeyLive, KeyTest)
+	}
+	for _, scope := range cfg.KeyScopes {
+		if !isScope(scope) {
+			fault("KeyScopes must be of lower-case letters, digits and the signs : . _ -, at most %d of them", maxScope)
+		}
+	}
 }
 
 // Migrate makes the tables or brings them up to date. Any number of processes may call it at once.

@@ -112,14 +112,14 @@ var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 // kit is an application with accounts.
 type kit struct {
 	*auth.Auth
-	t     *testing.T
+	t     testing.TB
 	db    *database.DB
 	clock *clock
 	log   *lockedBuffer
 	h     http.Handler
 }
 
-func newKit(t *testing.T, db *database.DB, change ...func(*auth.Config)) *kit {
+func newKit(t testing.TB, db *database.DB, change ...func(*auth.Config)) *kit {
 	t.Helper()
 	k := &kit{t: t, db: db, clock: &clock{now: start}, log: &lockedBuffer{}}
 	logger := slog.New(slog.NewTextHandler(k.log, nil))
@@ -132,8 +132,8 @@ func newKit(t *testing.T, db *database.DB, change ...func(*auth.Config)) *kit {
 	}})
 	require.NoError(t, err)
 	many := auth.Limit{Max: 10_000, Per: time.Hour}
-	cfg := auth.Config{DB: db.Writer(), ReadDB: db.Reader(), Mail: mailbox{db}, BaseURL: base, Site: site, Clock: k.clock.Now, Logger: logger,
-		Limits: auth.Limits{LogIn: many, SignUp: many, Forgot: many, Resend: many, Mail: many}}
+	cfg := auth.Config{DB: db.Writer(), ReadDB: db.Reader(), Mail: mailbox{db}, BaseURL: base, Site: site, Clock: k.clock.Now, Logger: logger, Secret: bytes.Repeat([]byte("k"), 32),
+		Limits: auth.Limits{LogIn: many, SignUp: many, Forgot: many, Resend: many, Mail: many, Code: many}}
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -295,7 +295,7 @@ func secure(cookies []*http.Cookie) []*http.Cookie {
 	return cookies
 }
 
-func (a answer) leadsTo(t *testing.T, want string) {
+func (a answer) leadsTo(t testing.TB, want string) {
 	t.Helper()
 	require.Equal(t, http.StatusSeeOther, a.StatusCode, a.body)
 	assert.Equal(t, want, a.Header.Get("Location"))
@@ -464,7 +464,7 @@ func TestMails_CommitWithTheirCause(t *testing.T) {
 		after, _, _ := strings.Cut(k.dump(), "\nlimits\n")
 		assert.Equal(t, before, after)
 		assert.True(t, b.in())
-		k.browser().logIn(email, password).leadsTo(t, "/account/")
+		b.copy().logIn(email, password).leadsTo(t, "/account/")
 	}, func(c *auth.Config) { c.Mail = failingMailbox{} })
 }
 

@@ -14,18 +14,23 @@ type Client struct {
 	IP string
 	// Agent is what the browser calls itself.
 	Agent string
+	// Device is what the browser is known again by, since an earlier log-in. Empty: it is new.
+	Device string
 }
 
 const maxText = 300
 
-// ClientOf reads the client from the connection's remote address, never from a header that anyone can write. A host
-// behind a proxy sets Request.RemoteAddr from the header of that proxy before.
+// ClientOf reads the client from the connection's remote address, never from a header that anyone can write. Behind
+// Config.TrustedProxies [Auth.Load] has put the client's address there before.
 func ClientOf(r *http.Request) Client {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		host = r.RemoteAddr
 	}
 	c := Client{Agent: cleanText(r.UserAgent())}
+	if v, ok := r.Context().Value(contextKey{}).(visitor); ok {
+		c.Device = v.device
+	}
 	if addr, err := netip.ParseAddr(host); err == nil {
 		c.IP = addr.Unmap().WithZone("").String()
 	}

@@ -12,6 +12,15 @@ const (
 	ticketCookie = "qs_signup"
 	// confirmCookie holds the link's token in another browser until the log-in there.
 	confirmCookie = "qs_confirm"
+	// pendingCookie holds the token of a log-in that waits for its second step.
+	pendingCookie = "qs_pending"
+	// magicCookie holds what ties a log-in by mail to the browser that asked for it.
+	magicCookie = "qs_magic"
+	// deviceCookie holds what a browser in which somebody has logged in is known again by.
+	deviceCookie = "qs_device"
+	// passkeyCookie and oauthCookie hold what ties a challenge, or a log-in at another site, to this browser.
+	passkeyCookie = "qs_passkey"
+	oauthCookie   = "qs_oauth"
 )
 
 const confirmLifetime = 30 * time.Minute
@@ -53,4 +62,7 @@ func (a *Auth) SetSession(w http.ResponseWriter, s SignedIn) {
 		lifetime = s.Session.ExpiresAt.Sub(s.Session.CreatedAt)
 	}
 	a.setCookie(w, sessionCookie, s.Token, lifetime)
+	if s.Device != "" {
+		a.setCookie(w, deviceCookie, s.Device, deviceLifetime)
+	}
 }

@@ -21,10 +21,14 @@ type entryPage struct {
 	MinPassword int    `json:"min_password"`
 	// Token is that of the link, empty when the link does not work.
 	Token string `json:"-"`
+	// OAuth are the other sites, and Passkeys tells that a passkey lets in.
+	OAuth    []OAuthLink `json:"oauth"`
+	Passkeys bool        `json:"passkeys"`
 }
 
 func (a *Auth) entryPage(r *http.Request) entryPage {
-	return entryPage{Path: a.cfg.Path, Next: web.LocalPath(r.URL.Query().Get("next"), ""), MinPassword: a.cfg.MinPassword}
+	return entryPage{Path: a.cfg.Path, Next: web.LocalPath(r.URL.Query().Get("next"), ""), MinPassword: a.cfg.MinPassword,
+		OAuth: a.OAuthLinks(), Passkeys: a.party != nil}
 }
 
 // sentPage is the data of sent.html: the same answer whatever was found.
@@ -88,22 +92,25 @@ func (a *Auth) postLogIn(w http.ResponseWriter, r *http.Request) {
 	page.Email, page.Next = in.Email, web.LocalPath(in.Next, "")
 	s, err := a.LogIn(r.Context(), LogInParams{Email: in.Email, Password: in.Password, Remember: in.Remember, VerifyToken: a.readCookie(r, confirmCookie),
 		Replaces: a.readCookie(r, sessionCookie), Client: ClientOf(r)})
-	if err != nil {
+	if !a.goOn(w, r, s, err, in.Next) {
 		a.reject(w, r, "login", page, err)
-		return
 	}
-	a.welcome(w, r, s, in.Next)
 }
 
-// welcome gives the browser its session and forgets what it kept on the way.
+// welcome lets the browser in and leads on.
 func (a *Auth) welcome(w http.ResponseWriter, r *http.Request, s SignedIn, next string) {
+	a.admit(w, r, s)
+	a.cfg.Site.Redirect(w, r, web.LocalPath(next, a.cfg.Home))
+}
+
+// admit gives the browser its session and forgets what it kept on the way.
+func (a *Auth) admit(w http.ResponseWriter, r *http.Request, s SignedIn) {
 	a.SetSession(w, s)
-	for _, name := range []string{ticketCookie, confirmCookie} {
+	for _, name := range []string{ticketCookie, confirmCookie, pendingCookie, passkeyCookie, magicCookie} {
 		if a.readCookie(r, name) != "" {
 			a.dropCookie(w, name)
 		}
 	}
-	a.cfg.Site.Redirect(w, r, web.LocalPath(next, a.cfg.Home))
 }
 
 func (a *Auth) postLogOut(w http.ResponseWriter, r *http.Request) {
@@ -112,6 +119,7 @@ func (a *Auth) postLogOut(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.dropCookie(w, sessionCookie)
+	a.dropCookie(w, pendingCookie)
 	// What the browser kept of the pages goes too (W3C Clear Site Data).
 	w.Header().Set("Clear-Site-Data", `"cache"`)
 	a.cfg.Site.Flash(w, web.FlashSuccess, "You are logged out.")
@@ -172,11 +180,13 @@ func (a *Auth) postVerify(w http.ResponseWriter, r *http.Request) {
 		}
 		a.cfg.Site.Flash(w, web.FlashInfo, "One step is left: log in here with the password that you chose at sign-up, and your address is confirmed.")
 		a.cfg.Site.Redirect(w, r, a.cfg.Path+"/login")
-	case err != nil:
-		a.reject(w, r, "verify", a.entryPage(r), err)
 	default:
-		a.cfg.Site.Flash(w, web.FlashSuccess, "Your address is confirmed. Welcome!")
-		a.welcome(w, r, s, "")
+		if err == nil {
+			a.cfg.Site.Flash(w, web.FlashSuccess, "Your address is confirmed. Welcome!")
+		}
+		if !a.goOn(w, r, s, err, "") {
+			a.reject(w, r, "verify", a.entryPage(r), err)
+		}
 	}
 }
 

@@ -203,14 +203,14 @@ func TestSignUp_TwentyAtOnceMakeOneUser(t *testing.T) {
 
 var (
 	requestID = regexp.MustCompile(`[A-Z2-7]{26}`)
-	ticket    = regexp.MustCompile(`qs_signup=[A-Za-z0-9_-]{43};`)
+	ticket    = regexp.MustCompile(`qs_(signup|magic)=[A-Za-z0-9_-]{43};`)
 )
 
 // told is all that an answer tells: status, headers and body, less what is random.
 func (a answer) told() string {
 	var all strings.Builder
 	_ = a.Header.Write(&all) // a strings.Builder takes everything
-	return http.StatusText(a.StatusCode) + "\n" + ticket.ReplaceAllString(requestID.ReplaceAllString(all.String(), "ID"), "qs_signup=TICKET;") + "\n" + a.body
+	return http.StatusText(a.StatusCode) + "\n" + ticket.ReplaceAllString(requestID.ReplaceAllString(all.String(), "ID"), "qs_$1=TICKET;") + "\n" + a.body
 }
 
 // Status, headers, body and the work done are the same whatever the account is, for people and for programs.
@@ -232,7 +232,7 @@ func TestAnswers_DoNotTellWhetherAnAccountExists(t *testing.T) {
 				path, password string
 				mails          int
 				hashes         int64
-			}{{"/auth/login", "wrong password", 0, 1}, {"/auth/login", strings.Repeat("x", 600), 0, 0}, {"/auth/password/forgot", "", 1, 0}, {"/auth/verify/resend", "", 1, 0}, {"/auth/signup", "another password", 1, 1}} {
+			}{{"/auth/login", "wrong password", 0, 1}, {"/auth/login", strings.Repeat("x", 600), 0, 0}, {"/auth/password/forgot", "", 1, 0}, {"/auth/magic", "", 1, 0}, {"/auth/verify/resend", "", 1, 0}, {"/auth/signup", "another password", 1, 1}} {
 				var want string
 				for _, address := range []string{unknown, verified, unverified, locked, closed} {
 					b := k.browser()

@@ -18,6 +18,8 @@ var (
 	ErrDisabled error = problem.New("account_disabled", "This account is closed. Write to us if you think that this is a mistake.")
 	// ErrSignedOut: nobody is signed in.
 	ErrSignedOut error = problem.New(problem.CodeUnauthenticated, "Log in first.")
+	// ErrRecentAuth: the session is alive, and its owner must show again that it is they.
+	ErrRecentAuth error = problem.New("confirmation_required", "Confirm that it is you before you go on.")
 	// ErrForbidden: the role does not allow it.
 	ErrForbidden error = problem.New(problem.CodeForbidden, "Your account is not allowed to do this.")
 	// ErrKey: the API key is wrong, expired or revoked, or its owner may not use it.
@@ -28,6 +30,8 @@ var (
 	ErrOtherBrowser error = problem.New("password_required", "Log in with the password that you chose at sign-up to confirm your address.")
 	// ErrPassword: the current password is wrong, or the account is locked.
 	ErrPassword error = problem.Invalid(map[string]string{"current": "This is not your current password. After several wrong tries it is not accepted for a few minutes."})
+	// ErrProof: the password with which a person confirms that it is they is wrong, or the account is locked.
+	ErrProof error = problem.Invalid(map[string]string{"password": "This is not your password. After several wrong tries it is not accepted for a few minutes."})
 	// ErrEmailTaken: there is an account with this address.
 	ErrEmailTaken error = problem.New("email_taken", "There is an account with this address.")
 	// ErrNotFound: there is no such user.

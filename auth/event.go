@@ -27,19 +27,29 @@ const (
 	EventPasswordReset   EventKind = "password_reset"
 	EventKeyCreated      EventKind = "api_key_created"
 	EventKeyRevoked      EventKind = "api_key_revoked"
+	EventKeyReplaced     EventKind = "api_key_replaced"
 	EventSessionRevoked  EventKind = "session_revoked"
 	EventRoleChanged     EventKind = "role_changed"
 	EventDisabled        EventKind = "disabled"
 	EventEnabled         EventKind = "enabled"
+	EventNewDevice       EventKind = "new_device"
+	EventEmailAsked      EventKind = "email_change_asked"
+	EventEmailChanged    EventKind = "email_changed"
+	EventEmailUndone     EventKind = "email_change_undone"
+	EventConfirmed       EventKind = "confirmed"
 )
 
 // Label is the kind as people read it.
 func (k EventKind) Label() string {
+	if label := factorLabel(k); label != "" {
+		return label
+	}
 	return map[EventKind]string{
 		EventSignUp: "Signed up", EventVerified: "Address confirmed", EventLogIn: "Logged in", EventLogInFailed: "Wrong password",
 		EventLocked: "Locked after wrong passwords", EventUnlocked: "Unlocked", EventLogOut: "Logged out", EventPasswordChanged: "Password changed",
-		EventPasswordReset: "Password reset", EventKeyCreated: "API key created", EventKeyRevoked: "API key revoked",
-		EventSessionRevoked: "Session ended", EventRoleChanged: "Role changed", EventDisabled: "Account closed", EventEnabled: "Account opened again",
+		EventPasswordReset: "Password reset", EventKeyCreated: "API key created", EventKeyRevoked: "API key revoked", EventKeyReplaced: "API key replaced",
+		EventSessionRevoked: "Session ended", EventRoleChanged: "Role changed", EventDisabled: "Account closed", EventEnabled: "Account opened again", EventConfirmed: "Proved who it is", EventNewDevice: "New browser",
+		EventEmailAsked: "Change of address asked for", EventEmailChanged: "Address changed", EventEmailUndone: "Change of address undone",
 	}[k]
 }
 
@@ -72,6 +82,12 @@ func (a *Auth) record(ctx context.Context, tx *sqlx.Tx, userID string, kind Even
 	const insert = `INSERT INTO qs_auth_events (id, user_id, kind, detail, ip, agent, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)`
 	if _, err := a.db.ExecTx(ctx, tx, insert, id, user, kind, detail, c.IP, cleanText(c.Agent), database.At(a.now())); err != nil {
 		return fmt.Errorf("auth: record %s of user %s: %w", kind, userID, err)
+	}
+	if a.cfg.Hooks.OnEvent != nil {
+		e := Event{ID: id, Kind: kind, Detail: detail, IP: c.IP, Agent: cleanText(c.Agent), CreatedAt: a.now()}
+		if err := a.cfg.Hooks.OnEvent(ctx, tx, userID, e); err != nil {
+			return err
+		}
 	}
 	a.cfg.Logger.InfoContext(ctx, "security event", slog.String("event", string(kind)), slog.String("user", userID))
 	return nil

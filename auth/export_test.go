@@ -19,6 +19,15 @@ func (a *Auth) UseHashMemory(kib uint32) error {
 	return err
 }
 
+// UseDefaultHash puts the cost of hashing back.
+func (a *Auth) UseDefaultHash() error {
+	h, err := newHasher(hashParams(), a.cfg.HashConcurrency)
+	if err == nil {
+		a.hasher = h
+	}
+	return err
+}
+
 // Hashes is how many passwords were hashed or compared.
 func (a *Auth) Hashes() int64 { return a.hasher.hashes.Load() }
 
@@ -48,3 +57,11 @@ func ParseKey(s string) (prefix, secret string, ok bool) { return parseKey(s) }
 
 // IsSecret tells that s has the form of a session's or a link's token.
 func IsSecret(s string) bool { return isSecret(s) }
+
+// MatchImported compares a password with a hash of another system.
+func MatchImported(password, stored string) (right, imported bool, err error) {
+	return matchImported(password, stored)
+}
+
+// CommonPasswords is how many passwords are known as common.
+func CommonPasswords() int { return len(commonPasswords()) }

@@ -21,8 +21,14 @@ func (a *Auth) Handler() http.Handler {
 	mux.HandleFunc("POST "+at+"/verify/resend", a.postResend)
 	mux.HandleFunc("GET "+at+"/password/forgot", a.showForgot)
 	mux.HandleFunc("POST "+at+"/password/forgot", a.postForgot)
+	mux.HandleFunc("POST "+at+"/password/strength", a.postStrength)
 	mux.HandleFunc("GET "+at+"/password/reset", a.showReset)
 	mux.HandleFunc("POST "+at+"/password/reset", a.postReset)
+	a.confirmRoutes(mux)
+	a.magicRoutes(mux)
+	a.emailRoutes(mux)
+	a.oauthRoutes(mux)
+	a.secondRoutes(mux)
 	mux.HandleFunc(at+"/", a.cfg.Site.Missing(mux))
 
 	at = a.cfg.AccountPath
@@ -30,6 +36,7 @@ func (a *Auth) Handler() http.Handler {
 	mux.Handle("GET "+at+"/profile", a.signedIn(a.showProfile))
 	mux.Handle("POST "+at+"/profile", a.signedIn(a.postProfile))
 	mux.Handle("GET "+at+"/security", a.signedIn(a.showSecurity))
+	mux.Handle("POST "+at+"/security/email", a.recent(a.postEmail))
 	mux.Handle("POST "+at+"/security/password", a.signedIn(a.postPassword))
 	// Where a form with a fault was shown again, who opens the address anew finds the form.
 	mux.HandleFunc("GET "+at+"/security/password", func(w http.ResponseWriter, r *http.Request) {
@@ -37,11 +44,16 @@ func (a *Auth) Handler() http.Handler {
 	})
 	mux.Handle("POST "+at+"/security/sessions/revoke-others", a.signedIn(a.postRevokeOthers))
 	mux.Handle("POST "+at+"/security/sessions/{id}/revoke", a.signedIn(a.postRevokeSession))
+	a.factorRoutes(mux)
 	mux.Handle("GET "+at+"/api-keys", a.signedIn(a.showKeys))
-	mux.Handle("POST "+at+"/api-keys", a.signedIn(a.postKey))
+	mux.Handle("POST "+at+"/api-keys", a.recent(a.postKey))
+	mux.Handle("POST "+at+"/api-keys/{id}/regenerate", a.recent(a.postRegenerateKey))
 	mux.Handle("POST "+at+"/api-keys/{id}/revoke", a.signedIn(a.postRevokeKey))
 	mux.HandleFunc(at+"/", a.cfg.Site.Missing(mux))
-	return a.cfg.Site.Protect(a.Load(mux))
+	outer := http.NewServeMux()
+	outer.HandleFunc("POST "+a.cfg.Path+"/oauth/{name}/callback", a.postedCallback)
+	outer.Handle("/", a.cfg.Site.Protect(a.Load(mux)))
+	return outer
 }
 
 // signedIn lets only those through who are.
@@ -54,8 +66,12 @@ func (a *Auth) signedIn(next func(w http.ResponseWriter, r *http.Request, u User
 
 // reject answers to a form that cannot be taken, with the time to wait where there is one.
 func (a *Auth) reject(w http.ResponseWriter, r *http.Request, page string, data any, err error) {
+	a.retryAfter(w, err)
+	a.views.Reject(w, r, page, data, err)
+}
+
+func (a *Auth) retryAfter(w http.ResponseWriter, err error) {
 	if retry, ok := errors.AsType[*RetryError](err); ok {
 		w.Header().Set("Retry-After", retry.header())
 	}
-	a.views.Reject(w, r, page, data, err)
 }

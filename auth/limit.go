@@ -25,6 +25,8 @@ type Limit struct {
 type Limits struct {
 	// LogIn: 100 in 5 minutes.
 	LogIn Limit
+	// AllLogIns counts the log-ins of all network addresses together: 6,000 in a minute. Who is logged in stays so beyond it.
+	AllLogIns Limit
 	// SignUp: 60 in an hour.
 	SignUp Limit
 	// Forgot: 60 in an hour.
@@ -34,18 +36,23 @@ type Limits struct {
 	// Mail counts what sign-up, forgot and resend send to one e-mail address: 10 in an hour. Beyond it the answer is the
 	// same and nothing is sent.
 	Mail Limit
+	// Code counts the codes that are entered as one account's second step, right or wrong: 10 in 15 minutes. Only who has
+	// passed the first step can enter any, and sessions are not affected.
+	Code Limit
 }
 
 func (l *Limits) setDefaults() {
 	setDefault(&l.LogIn, Limit{100, 5 * time.Minute})
+	setDefault(&l.AllLogIns, Limit{6000, time.Minute})
 	setDefault(&l.SignUp, Limit{60, time.Hour})
 	setDefault(&l.Forgot, Limit{60, time.Hour})
 	setDefault(&l.Resend, Limit{60, time.Hour})
 	setDefault(&l.Mail, Limit{10, time.Hour})
+	setDefault(&l.Code, Limit{10, 15 * time.Minute})
 }
 
 func (l *Limits) all() iter.Seq2[string, Limit] {
-	return maps.All(map[string]Limit{"LogIn": l.LogIn, "SignUp": l.SignUp, "Forgot": l.Forgot, "Resend": l.Resend, "Mail": l.Mail})
+	return maps.All(map[string]Limit{"LogIn": l.LogIn, "AllLogIns": l.AllLogIns, "SignUp": l.SignUp, "Forgot": l.Forgot, "Resend": l.Resend, "Mail": l.Mail, "Code": l.Code})
 }
 
 // countAttempt counts an attempt of the client; a [*RetryError] when there were too many.
@@ -65,6 +72,22 @@ func (a *Auth) countAttempt(ctx context.Context, what string, l Limit, c Client)
 		return &RetryError{Code: problem.CodeTooMany, Message: "There were too many attempts from your network. Try again later.", After: left}
 	}
 	return nil
+}
+
+// countAll counts an attempt of whomever; a [*RetryError] when there were too many.
+func (a *Auth) countAll(ctx context.Context, what string, l Limit, c Client) error {
+	if c.IP == "" {
+		return nil
+	}
+	var left time.Duration
+	err := a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
+		left, err = a.count(ctx, tx, "all\x00"+what, l)
+		return err
+	})
+	if err == nil && left > 0 {
+		err = &RetryError{Code: problem.CodeTooMany, Message: "Very many people are logging in right now. Try again in a moment.", After: left}
+	}
+	return err
 }
 
 // mailAllowed counts a mail to an address and tells whether it may be sent.

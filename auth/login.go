@@ -37,12 +37,16 @@ const hashTries = 3
 
 // LogIn checks a password and begins a session. [ErrCredentials] for what is wrong, an unknown address and a locked
 // account alike, at the same cost; [ErrUnverified] and [ErrDisabled] only to who knows the password; a [*RetryError]
-// when there were too many attempts or the machine is busy; a problem of code "invalid" for what cannot be right.
+// when there were too many attempts or the machine is busy; a problem of code "invalid" for what cannot be right; a
+// [*SecondStepError] when the password is right and a second step is to follow.
 //
 // Config.MaxFailures wrong passwords in a row lock the account for Config.LockFor. Tries meanwhile do not prolong it,
 // and neither sessions nor a password reset are affected. A success sets the count back.
 func (a *Auth) LogIn(ctx context.Context, p LogInParams) (SignedIn, error) {
 	if err := a.countAttempt(ctx, "login", a.cfg.Limits.LogIn, p.Client); err != nil {
+		return SignedIn{}, err
+	}
+	if err := a.countAll(ctx, "login", a.cfg.Limits.AllLogIns, p.Client); err != nil {
 		return SignedIn{}, err
 	}
 	address, err := parseEmail(p.Email)
@@ -74,47 +78,48 @@ func (a *Auth) logIn(ctx context.Context, p LogInParams, address email) (s Signe
 		return s, err
 	}
 	refused := false
+	var pending *SecondStepError
 	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) (err error) {
 		var u userRow
+		pending = nil
 		if u, refused, err = a.lockChecked(ctx, tx, known, checked, p.Client); refused || err != nil {
 			return err
 		}
-		s, err = a.enter(ctx, tx, u, checked, p)
+		s, pending, err = a.enter(ctx, tx, u, checked, p)
 		return err
 	})
-	if err == nil && refused {
+	switch {
+	case err != nil:
+	case refused:
 		err = ErrCredentials
+	case pending != nil:
+		err = pending
 	}
 	return s, err
 }
 
-// enter begins the session of a locked user whose password was right.
-func (a *Auth) enter(ctx context.Context, tx *sqlx.Tx, u userRow, checked checkedHash, p LogInParams) (s SignedIn, err error) {
+// enter lets in a locked user whose password was right, as far as the second step.
+func (a *Auth) enter(ctx context.Context, tx *sqlx.Tx, u userRow, checked checkedHash, p LogInParams) (s SignedIn, pending *SecondStepError, err error) {
 	if u.DisabledAt != nil {
-		return s, ErrDisabled
+		return s, nil, ErrDisabled
 	}
 	if u.VerifiedAt == nil {
 		switch err := a.spendToken(ctx, tx, u, p.VerifyToken, purposeVerify); {
 		case errors.Is(err, ErrLink):
-			return s, ErrUnverified
+			return s, nil, ErrUnverified
 		case err != nil:
-			return s, err
+			return s, nil, err
 		}
 		if err := a.verify(ctx, tx, &u, p.Client); err != nil {
-			return s, err
-		}
-	}
-	if p.Replaces != "" {
-		if err := a.endSession(ctx, tx, p.Replaces, p.Client); err != nil {
-			return s, err
+			return s, nil, err
 		}
 	}
 	if checked.rehashed != "" {
 		if err := a.storeHash(ctx, tx, u.ID, checked.rehashed); err != nil {
-			return s, err
+			return s, nil, err
 		}
 	}
-	return a.completeLogIn(ctx, tx, u, p.Remember, p.Client)
+	return a.passFirst(ctx, tx, u, firstStep{method: MethodPassword, remember: p.Remember, replaces: p.Replaces, client: p.Client})
 }
 
 // completeLogIn is where every way in ends: the count of failures is set back and the session begins.
@@ -130,7 +135,16 @@ func (a *Auth) completeLogIn(ctx context.Context, tx *sqlx.Tx, u userRow, rememb
 	if err := a.record(ctx, tx, u.ID, EventLogIn, "", c); err != nil {
 		return SignedIn{}, err
 	}
-	return a.startSession(ctx, tx, u, remember, c)
+	device, err := a.knowDevice(ctx, tx, u, c)
+	if err != nil {
+		return SignedIn{}, err
+	}
+	s, err := a.startSession(ctx, tx, u, remember, c)
+	s.Device = device
+	if err == nil && a.cfg.Hooks.OnLogIn != nil {
+		err = a.cfg.Hooks.OnLogIn(ctx, tx, s.User, s.Session)
+	}
+	return s, err
 }
 
 // unlock sets the count of failures of a locked row back.

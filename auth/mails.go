@@ -10,11 +10,16 @@ import (
 
 // The kinds of mails, by which mails/*.txt and the host's own texts are named.
 const (
-	kindVerify    = "auth.verify"    // the link that confirms an address
-	kindExists    = "auth.exists"    // somebody signed up with an address that has an account
-	kindReset     = "auth.reset"     // the link for a new password
-	kindNoAccount = "auth.noaccount" // somebody asked for a link for an address that has no account
-	kindPassword  = "auth.password"  // the password was replaced
+	kindVerify    = "auth.verify"       // the link that confirms an address
+	kindExists    = "auth.exists"       // somebody signed up with an address that has an account
+	kindReset     = "auth.reset"        // the link for a new password
+	kindNoAccount = "auth.noaccount"    // somebody asked for a link for an address that has no account
+	kindPassword  = "auth.password"     // the password was replaced
+	kindMagic     = "auth.magic"        // a code and a link that log in
+	kindChangeTo  = "auth.emailchange"  // to the new address: the link that confirms it
+	kindAsked     = "auth.emailasked"   // to the old address: a change waits to be confirmed
+	kindChanged   = "auth.emailchanged" // to the old address: it was changed
+	kindDevice    = "auth.device"       // somebody logged in with a browser that is new
 )
 
 // Mail is what the texts of mails are executed with. All links begin with Config.BaseURL.
@@ -25,6 +30,12 @@ type Mail struct {
 	Link string
 	// LogIn, SignUp and Forgot are the pages.
 	LogIn, SignUp, Forgot string
+	// Code is that of a log-in by mail, in two groups.
+	Code string
+	// Address is the new one of an account.
+	Address string
+	// Device and IP are where something was done, empty where it is not known.
+	Device, IP string
 }
 
 // send has a mail of a kind sent to a user's address once tx is committed.
@@ -39,7 +50,16 @@ func (a *Auth) send(ctx context.Context, tx *sqlx.Tx, u userRow, kind, token str
 	case kindReset:
 		data.Link = a.url("/password/reset?token=" + url.QueryEscape(token))
 	}
-	m, err := a.mails.Compose(kind, u.Email, data.Name, data)
+	return a.mail(ctx, tx, u.Email, kind, data)
+}
+
+// sendMagic has the code and the link of a log-in by mail sent.
+func (a *Auth) sendMagic(ctx context.Context, tx *sqlx.Tx, u userRow, code, link string) error {
+	return a.mail(ctx, tx, u.Email, kindMagic, Mail{Name: u.Name, Code: code[:magicDigits/2] + " " + code[magicDigits/2:], Link: a.url("/magic/link?token=" + url.QueryEscape(link))})
+}
+
+func (a *Auth) mail(ctx context.Context, tx *sqlx.Tx, address, kind string, data Mail) error {
+	m, err := a.mails.Compose(kind, address, data.Name, data)
 	if err != nil {
 		return fmt.Errorf("auth: compose %s: %w", kind, err)
 	}

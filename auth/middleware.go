@@ -15,6 +15,7 @@ type visitor struct {
 	user     User
 	session  Session
 	signedIn bool
+	device   string
 }
 
 // UserFrom returns who is signed in, as [Auth.Load] found; false for nobody.
@@ -37,7 +38,8 @@ func (a *Auth) Load(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		var v visitor
+		r = a.behindProxy(r)
+		v := visitor{device: a.readCookie(r, deviceCookie)}
 		if token := a.readCookie(r, sessionCookie); token != "" {
 			var err error
 			if v.user, v.session, v.signedIn, err = a.resume(r.Context(), token); err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/quickscale/quickscale/internal/problem"
 )
 
-// Bounds of a password. There are no rules about its composition (NIST SP 800-63B, 3.1.1.2).
+// Bounds of a password. There are no rules about its composition (NIST SP 800-63B, 3.1.1.2) unless the host wants them.
 const (
 	maxPassword      = 128 // characters
 	maxPasswordBytes = 512
@@ -81,7 +81,7 @@ func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 		return "", err
 	}
 	defer done()
-	hash, err := argon2id.CreateHash(password, &h.params)
+	hash, err := argon2id.CreateHash(normal(password), &h.params)
 	if err != nil {
 		return "", fmt.Errorf("auth: hash: %w", err)
 	}
@@ -100,28 +100,35 @@ func (h *hasher) matches(ctx context.Context, password, stored string) (ok, stal
 	if stored == "" {
 		compare = h.dummy
 	}
+	if right, imported, err := matchImported(password, compare); imported {
+		return right, true, err
+	}
 	params, _, _, err := argon2id.DecodeHash(compare)
 	if err != nil {
 		return false, false, fmt.Errorf("auth: read a stored hash: %w", err)
 	}
-	if params.Memory > maxHashMemory || params.Iterations > maxHashIterations || params.Parallelism > maxHashLanes || params.Parallelism == 0 ||
-		params.Iterations == 0 || params.KeyLength > maxHashBytes || params.SaltLength > maxHashBytes || params.KeyLength == 0 {
+	if !boundedParams(params) {
 		return false, false, fmt.Errorf("auth: a stored hash has parameters out of bounds: m=%d t=%d p=%d", params.Memory, params.Iterations, params.Parallelism)
 	}
-	equal, err := argon2id.ComparePasswordAndHash(password, compare)
+	equal, err := argon2id.ComparePasswordAndHash(normal(password), compare)
 	if err != nil {
 		return false, false, fmt.Errorf("auth: compare with a stored hash: %w", err)
 	}
 	return equal && stored != "", *params != h.params, nil
 }
 
+func boundedParams(p *argon2id.Params) bool {
+	return p.Memory <= maxHashMemory && p.Iterations > 0 && p.Iterations <= maxHashIterations && p.Parallelism > 0 && p.Parallelism <= maxHashLanes &&
+		p.KeyLength > 0 && p.KeyLength <= maxHashBytes && p.SaltLength <= maxHashBytes
+}
+
 // checkLength returns the sentence about a password of the wrong length, or "".
 func checkLength(password string, least int) string {
-	n := utf8.RuneCountInString(password)
+	n := utf8.RuneCountInString(normal(password))
 	switch {
 	case n < least:
 		return fmt.Sprintf("Use %d characters or more.", least)
-	case n > maxPassword || len(password) > maxPasswordBytes:
+	case n > maxPassword || len(password) > maxPasswordBytes || len(normal(password)) > maxPasswordBytes:
 		return fmt.Sprintf("Use at most %d characters.", maxPassword)
 	}
 	return ""
@@ -133,6 +140,10 @@ func (a *Auth) checkPassword(password string, words ...string) string {
 	if message := checkLength(password, a.cfg.MinPassword); message != "" {
 		return message
 	}
+	if a.cfg.MixedPasswords && !isMixed(password) {
+		return "Use upper-case and lower-case letters, a digit and another sign."
+	}
+	password = normal(password)
 	if isCommon(password) {
 		return "This password is one of the first that attackers try. Choose another one, such as a few words that do not belong together."
 	}
@@ -177,10 +188,11 @@ var unleet = strings.NewReplacer("0", "o", "1", "i", "3", "e", "4", "a", "5", "s
 // signs around it; that it repeats a short piece; or that it is a part of a row of keys.
 func isCommon(password string) bool {
 	low := strings.ToLower(password)
-	const around = "0123456789!?.,-_*#+@$%&= "
+	const signsAround = "!?.,-_*#+@$%&= "
+	const around = "0123456789" + signsAround
 	stem := strings.Trim(low, around)
-	for _, s := range []string{low, stem, strings.TrimRight(low, around)} {
-		if common[s] || common[unleet.Replace(s)] {
+	for _, s := range []string{low, stem, strings.TrimRight(low, around), strings.Trim(low, signsAround)} {
+		if common[s] || common[unleet.Replace(s)] || commonPasswords()[s] {
 			return true
 		}
 	}

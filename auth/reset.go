@@ -45,7 +45,7 @@ func (a *Auth) ResetPassword(ctx context.Context, p ResetParams) error {
 	if err != nil {
 		return err
 	}
-	if message := a.checkPassword(p.Password, localPart(owner.EmailKey)); message != "" {
+	if message := a.checkNewPassword(ctx, p.Password, localPart(owner.EmailKey)); message != "" {
 		return problem.Invalid(map[string]string{"password": message})
 	}
 	hash, err := a.hasher.hash(ctx, p.Password)
@@ -89,8 +89,16 @@ func (a *Auth) replacePassword(ctx context.Context, tx *sqlx.Tx, u userRow, hash
 	if err := a.cancelTokens(ctx, tx, u.ID, purposeReset); err != nil {
 		return err
 	}
+	if err := a.dropPendingChange(ctx, tx, u.ID); err != nil {
+		return err
+	}
 	if err := a.record(ctx, tx, u.ID, kind, "", c); err != nil {
 		return err
+	}
+	if a.cfg.Hooks.OnPasswordChange != nil {
+		if err := a.cfg.Hooks.OnPasswordChange(ctx, tx, u.user()); err != nil {
+			return err
+		}
 	}
 	return a.send(ctx, tx, u, kindPassword, "")
 }
@@ -121,7 +129,7 @@ func (a *Auth) ChangePassword(ctx context.Context, p ChangePasswordParams) (s Si
 	if err != nil {
 		return s, fmt.Errorf("auth: find user %s: %w", p.UserID, err)
 	}
-	if message := a.checkPassword(p.New, localPart(known.EmailKey)); message != "" {
+	if message := a.checkNewPassword(ctx, p.New, localPart(known.EmailKey)); message != "" {
 		return s, problem.Invalid(map[string]string{"password": message})
 	}
 	if len(p.Current) > maxPasswordBytes {

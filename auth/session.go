@@ -17,11 +17,13 @@ const seenEvery = time.Minute
 // Session is one browser's log-in.
 type Session struct {
 	// ID names the session; it lets nobody in.
-	ID         string    `json:"id"`
-	IP         string    `json:"ip"`
-	Agent      string    `json:"agent"`
-	Remember   bool      `json:"remember"`
-	CreatedAt  time.Time `json:"created_at"`
+	ID        string    `json:"id"`
+	IP        string    `json:"ip"`
+	Agent     string    `json:"agent"`
+	Remember  bool      `json:"remember"`
+	CreatedAt time.Time `json:"created_at"`
+	// AuthAt is when the person last proved who they are: at the log-in, or when asked again since.
+	AuthAt     time.Time `json:"auth_at"`
 	LastSeenAt time.Time `json:"last_seen_at"`
 	// ExpiresAt is when it ends however much it is used.
 	ExpiresAt time.Time `json:"expires_at"`
@@ -36,6 +38,8 @@ type SignedIn struct {
 	Session Session
 	// Token is what the browser holds; it is stored nowhere in clear.
 	Token string
+	// Device is what the browser is to be known again by. Empty: it keeps what it has.
+	Device string
 }
 
 // LogValue is the user's id: the token must not be logged.
@@ -47,15 +51,16 @@ type sessionRow struct {
 	Agent      string        `db:"agent"`
 	Remember   bool          `db:"remember"`
 	CreatedAt  database.Time `db:"created_at"`
+	AuthAt     database.Time `db:"auth_at"`
 	LastSeenAt database.Time `db:"last_seen_at"`
 	IdleUntil  database.Time `db:"idle_until"`
 	ExpiresAt  database.Time `db:"expires_at"`
 }
 
-const sessionColumns = `id, ip, agent, remember, created_at, last_seen_at, idle_until, expires_at`
+const sessionColumns = `id, ip, agent, remember, created_at, auth_at, last_seen_at, idle_until, expires_at`
 
 func (r sessionRow) session() Session {
-	return Session{r.ID, r.IP, r.Agent, r.Remember, r.CreatedAt.Time, r.LastSeenAt.Time, r.ExpiresAt.Time}
+	return Session{r.ID, r.IP, r.Agent, r.Remember, r.CreatedAt.Time, r.AuthAt.Time, r.LastSeenAt.Time, r.ExpiresAt.Time}
 }
 
 // idle is how long a session lives without a request.
@@ -81,11 +86,11 @@ func (a *Auth) startSession(ctx context.Context, tx *sqlx.Tx, u userRow, remembe
 	}
 	token, hash := newSecret()
 	now := a.now()
-	s := sessionRow{ID: id, IP: c.IP, Agent: cleanText(c.Agent), Remember: remember, CreatedAt: database.At(now), LastSeenAt: database.At(now),
+	s := sessionRow{ID: id, IP: c.IP, Agent: cleanText(c.Agent), Remember: remember, CreatedAt: database.At(now), AuthAt: database.At(now), LastSeenAt: database.At(now),
 		ExpiresAt: database.At(now.Add(a.lifetime(remember)))}
 	s.IdleUntil = earlier(database.At(now.Add(a.idle(remember))), s.ExpiresAt)
-	const insert = `INSERT INTO qs_auth_sessions (` + sessionColumns + `, token_hash, user_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
-	if _, err := a.db.ExecTx(ctx, tx, insert, s.ID, s.IP, s.Agent, s.Remember, s.CreatedAt, s.LastSeenAt, s.IdleUntil, s.ExpiresAt, hash, u.ID); err != nil {
+	const insert = `INSERT INTO qs_auth_sessions (` + sessionColumns + `, token_hash, user_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	if _, err := a.db.ExecTx(ctx, tx, insert, s.ID, s.IP, s.Agent, s.Remember, s.CreatedAt, s.AuthAt, s.LastSeenAt, s.IdleUntil, s.ExpiresAt, hash, u.ID); err != nil {
 		return SignedIn{}, fmt.Errorf("auth: write a session of user %s: %w", u.ID, err)
 	}
 	return SignedIn{User: u.user(), Session: s.session(), Token: token}, nil
@@ -106,7 +111,7 @@ func (a *Auth) resume(ctx context.Context, token string) (User, Session, bool, e
 	}
 	const query = `SELECT ` + userColumns + `,
 			s.id AS "session.id", s.ip AS "session.ip", s.agent AS "session.agent", s.remember AS "session.remember",
-			s.created_at AS "session.created_at", s.last_seen_at AS "session.last_seen_at",
+			s.created_at AS "session.created_at", s.auth_at AS "session.auth_at", s.last_seen_at AS "session.last_seen_at",
 			s.idle_until AS "session.idle_until", s.expires_at AS "session.expires_at"
 		FROM qs_auth_sessions s JOIN qs_auth_users u ON u.id = s.user_id
 		WHERE s.token_hash = ? AND s.revoked_at IS NULL AND u.disabled_at IS NULL`
@@ -217,6 +222,13 @@ func (a *Auth) endSessions(ctx context.Context, tx *sqlx.Tx, userID, keep string
 	}
 	if _, err := a.db.ExecTx(ctx, tx, query, args...); err != nil {
 		return fmt.Errorf("auth: end the sessions of user %s: %w", userID, err)
+	}
+	// Nor may a log-in go on that began before.
+	if err := a.endMagic(ctx, tx, userID); err != nil {
+		return err
+	}
+	if _, err := a.db.ExecTx(ctx, tx, `DELETE FROM qs_auth_pending WHERE user_id = ?`, userID); err != nil {
+		return fmt.Errorf("auth: end the log-ins of user %s: %w", userID, err)
 	}
 	return nil
 }

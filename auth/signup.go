@@ -30,7 +30,7 @@ func (a *Auth) SignUp(ctx context.Context, p SignUpParams) (ticket string, err e
 	if err := a.countAttempt(ctx, "signup", a.cfg.Limits.SignUp, p.Client); err != nil {
 		return "", err
 	}
-	n, err := a.checkSignUp(p)
+	n, err := a.checkSignUp(ctx, p)
 	if err != nil {
 		return "", err
 	}
@@ -46,7 +46,7 @@ func (a *Auth) SignUp(ctx context.Context, p SignUpParams) (ticket string, err e
 }
 
 // checkSignUp reports all fields at fault at once.
-func (a *Auth) checkSignUp(p SignUpParams) (n newUser, err error) {
+func (a *Auth) checkSignUp(ctx context.Context, p SignUpParams) (n newUser, err error) {
 	wrong := map[string]string{}
 	if n.email, err = parseEmail(p.Email); err != nil {
 		wrong["email"] = problem.FieldsOf(err)["email"]
@@ -54,7 +54,7 @@ func (a *Auth) checkSignUp(p SignUpParams) (n newUser, err error) {
 	if n.name, err = parseName(p.Name); err != nil {
 		wrong["name"] = problem.FieldsOf(err)["name"]
 	}
-	if message := a.checkPassword(p.Password, localPart(n.email.key)); message != "" {
+	if message := a.checkNewPassword(ctx, p.Password, localPart(n.email.key)); message != "" {
 		wrong["password"] = message
 	}
 	if len(wrong) > 0 {
@@ -94,6 +94,11 @@ func (a *Auth) signUp(ctx context.Context, tx *sqlx.Tx, n newUser, c Client) err
 	if err := a.record(ctx, tx, u.ID, EventSignUp, "", c); err != nil {
 		return err
 	}
+	if made {
+		if err := a.signedUp(ctx, tx, u); err != nil {
+			return err
+		}
+	}
 	return a.sendVerification(ctx, tx, u)
 }
 
@@ -126,19 +131,21 @@ func (a *Auth) mailTo(ctx context.Context, address string, fn func(ctx context.C
 	if err != nil {
 		return err
 	}
-	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		if allowed, err := a.mailAllowed(ctx, tx, e); err != nil || !allowed {
-			return err
-		}
-		u, err := a.lockUserByEmail(ctx, tx, e)
-		switch {
-		case errors.Is(err, ErrNotFound) || err == nil && u.DisabledAt != nil:
-			return a.send(ctx, tx, userRow{Email: e.shown}, kindNoAccount, "")
-		case err != nil:
-			return err
-		}
-		return fn(ctx, tx, u)
-	})
+	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return a.mailToTx(ctx, tx, e, fn) })
+}
+
+func (a *Auth) mailToTx(ctx context.Context, tx *sqlx.Tx, e email, fn func(ctx context.Context, tx *sqlx.Tx, u userRow) error) error {
+	if allowed, err := a.mailAllowed(ctx, tx, e); err != nil || !allowed {
+		return err
+	}
+	u, err := a.lockUserByEmail(ctx, tx, e)
+	switch {
+	case errors.Is(err, ErrNotFound) || err == nil && u.DisabledAt != nil:
+		return a.send(ctx, tx, userRow{Email: e.shown}, kindNoAccount, "")
+	case err != nil:
+		return err
+	}
+	return fn(ctx, tx, u)
 }
 
 // VerifyParams are what a browser shows to confirm an address.
@@ -155,8 +162,9 @@ type VerifyParams struct {
 // VerifyEmail confirms an address in the browser that signed up, and logs in there. [ErrLink] when the link does not
 // work; [ErrOtherBrowser] when it does and the ticket is not that of the sign-up: the link is then not spent, and
 // [Auth.LogIn] takes it together with the password. Otherwise who signed up with a stranger's address would have the
-// stranger confirm a password that the stranger does not know.
+// stranger confirm a password that the stranger does not know. A [*SecondStepError] when a second step is to follow.
 func (a *Auth) VerifyEmail(ctx context.Context, p VerifyParams) (s SignedIn, err error) {
+	var pending *SecondStepError
 	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		u, err := a.lockTokenOwner(ctx, tx, p.Token, purposeVerify)
 		if err != nil {
@@ -171,13 +179,11 @@ func (a *Auth) VerifyEmail(ctx context.Context, p VerifyParams) (s SignedIn, err
 		if err := a.verify(ctx, tx, &u, p.Client); err != nil {
 			return err
 		}
-		if p.Replaces != "" {
-			if err := a.endSession(ctx, tx, p.Replaces, p.Client); err != nil {
-				return err
-			}
-		}
-		s, err = a.completeLogIn(ctx, tx, u, false, p.Client)
+		s, pending, err = a.passFirst(ctx, tx, u, firstStep{method: MethodLink, replaces: p.Replaces, client: p.Client})
 		return err
 	})
+	if err == nil && pending != nil {
+		err = pending
+	}
 	return s, err
 }

@@ -31,6 +31,13 @@ func (a *Auth) Sweep(ctx context.Context) (deleted int64, err error) {
 		}{
 			{"limits", `DELETE FROM qs_auth_limits WHERE expires_at <= ?`, []any{database.At(now)}},
 			{"sessions", `DELETE FROM qs_auth_sessions WHERE expires_at <= ?`, []any{dead}},
+			{"challenges of passkeys", `DELETE FROM qs_auth_ceremonies WHERE expires_at <= ?`, []any{database.At(now)}},
+			{"log-ins by mail", `DELETE FROM qs_auth_magic WHERE expires_at <= ?`, []any{database.At(now)}},
+			{"changes of address", `DELETE FROM qs_auth_email_changes WHERE expires_at <= ?`, []any{dead}},
+			{"browsers", `DELETE FROM qs_auth_devices WHERE last_used_at <= ?`, []any{database.At(now.Add(-deviceLifetime))}},
+			{"log-ins that wait", `DELETE FROM qs_auth_pending WHERE expires_at <= ?`, []any{database.At(now)}},
+			{"log-ins at other sites", `DELETE FROM qs_auth_oauth_flows WHERE expires_at <= ?`, []any{database.At(now)}},
+			{"offers to link", `DELETE FROM qs_auth_oauth_offers WHERE expires_at <= ?`, []any{database.At(now)}},
 			{"tokens", `DELETE FROM qs_auth_tokens WHERE expires_at <= ?`, []any{dead}},
 			{"unverified users", `DELETE FROM qs_auth_users WHERE verified_at IS NULL AND created_at <= ? AND last_login_at IS NULL AND role = 'user'
 				AND disabled_at IS NULL AND NOT EXISTS (SELECT 1 FROM qs_auth_tokens t WHERE t.user_id = qs_auth_users.id AND t.created_at > ?)`,

@@ -187,7 +187,10 @@ func (a *Auth) Users(ctx context.Context, p UsersParams) (users []User, more boo
 type CreateUserParams struct {
 	Email    string
 	Password string
-	Name     string
+	// PasswordHash is the hash of another system instead of the password: argon2id in PHC form, bcrypt, or Django's
+	// pbkdf2_sha256. The first log-in replaces it by one of ours.
+	PasswordHash string
+	Name         string
 	// Verified takes the address for the person's without a mail.
 	Verified bool
 	// Role is RoleUser when empty.
@@ -195,7 +198,7 @@ type CreateUserParams struct {
 }
 
 // CreateUser makes an account without a mail. Of the password only the length is checked, 8 characters at least: who
-// calls it is trusted to choose. [ErrEmailTaken] when there is an account with the address; [ErrRole]; a problem of
+// calls it is trusted to choose. [ErrEmailTaken] when there is an account with the address; [ErrRole]; [ErrHash]; a problem of
 // code "invalid" that names the fields.
 func (a *Auth) CreateUser(ctx context.Context, p CreateUserParams) (u User, err error) {
 	made, err := a.prepare(ctx, p)
@@ -239,14 +242,16 @@ func (a *Auth) prepare(ctx context.Context, p CreateUserParams) (n newUser, err 
 	if n.name, err = parseName(p.Name); err != nil {
 		return n, err
 	}
+	n.role, n.verified = p.Role, p.Verified
+	if p.PasswordHash != "" && p.Password == "" {
+		n.hash = p.PasswordHash
+		return n, checkImported(n.hash)
+	}
 	if message := checkLength(p.Password, DefaultMinPassword); message != "" {
 		return n, problem.Invalid(map[string]string{"password": message})
 	}
-	if n.hash, err = a.hasher.hash(ctx, p.Password); err != nil {
-		return n, err
-	}
-	n.role, n.verified = p.Role, p.Verified
-	return n, nil
+	n.hash, err = a.hasher.hash(ctx, p.Password)
+	return n, err
 }
 
 func (a *Auth) create(ctx context.Context, tx *sqlx.Tx, n newUser) (User, error) {
@@ -262,6 +267,9 @@ func (a *Auth) create(ctx context.Context, tx *sqlx.Tx, n newUser) (User, error)
 		return User{}, err
 	}
 	if err := a.record(ctx, tx, row.ID, EventSignUp, "", Client{}); err != nil {
+		return User{}, err
+	}
+	if err := a.signedUp(ctx, tx, row); err != nil {
 		return User{}, err
 	}
 	if n.verified {
@@ -301,7 +309,12 @@ func (a *Auth) verify(ctx context.Context, tx *sqlx.Tx, u *userRow, c Client) er
 		return err
 	}
 	if a.admin != "" && u.EmailKey == a.admin {
-		return a.setRole(ctx, tx, u, RoleAdmin, c)
+		if err := a.setRole(ctx, tx, u, RoleAdmin, c); err != nil {
+			return err
+		}
+	}
+	if a.cfg.Hooks.OnVerify != nil {
+		return a.cfg.Hooks.OnVerify(ctx, tx, u.user())
 	}
 	return nil
 }

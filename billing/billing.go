@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 	"github.com/stripe/stripe-go/v76/client"
 
@@ -43,6 +44,8 @@ type Ledger interface {
 	GrantTx(ctx context.Context, tx *sqlx.Tx, p credits.GrantParams) (credits.Entry, error)
 	TransferTx(ctx context.Context, tx *sqlx.Tx, p credits.TransferParams) (credits.Transferred, error)
 	RevokeTx(ctx context.Context, tx *sqlx.Tx, p credits.RevokeParams) (credits.Entry, error)
+	UsedTx(ctx context.Context, tx *sqlx.Tx, account string, grant uuid.UUID) (credits.Amount, error)
+	Balance(ctx context.Context, account string) (credits.Balance, error)
 }
 
 // Customer is who buys.
@@ -93,6 +96,12 @@ type Config struct {
 	// Notify is told what a person has to know, in the transaction in which it became true, and mostly queues a mail in
 	// it. An error undoes that transaction, which is then tried again. Nil: nobody is told.
 	Notify func(ctx context.Context, tx *sqlx.Tx, n Notice) error
+	// Watch is told, in the transaction in which it became true, below how many credits an account wants to be topped up;
+	// nil for not any more. Who watches the balance calls [Billing.TopUp] then. Nil: only [Billing.SweepTopUps] finds it.
+	Watch func(ctx context.Context, tx *sqlx.Tx, account string, below *credits.Amount) error
+	// OnEvent is told what happened to payments and subscriptions, once each and in the transaction in which it did, for
+	// programs that follow an account. An error undoes that transaction, which is then tried again. Nil: nobody is told.
+	OnEvent func(ctx context.Context, tx *sqlx.Tx, e Event) error
 	// Jobs inserts the jobs of [Billing.FollowCustomerTx], which needs it. Nil: there are none.
 	Jobs Jobs
 	// Address tells an account's e-mail address as it is now, read where it is written; empty for an account that is gone.
@@ -180,7 +189,21 @@ const (
 	NoticeDisputeWon    NoticeKind = "dispute_won"    // to staff: the money and the credits are back
 	NoticeDisputeLost   NoticeKind = "dispute_lost"   // to staff: the money is gone, and so are the credits
 	NoticeInquiry       NoticeKind = "inquiry"        // to staff: a bank asks about a payment; no money has moved
+
+	// The others are to the customer, about auto top-up and the card that pays.
+	NoticeTopUpSucceeded      NoticeKind = "topup_succeeded"      // a pack was bought; URL is its payment
+	NoticeTopUpFailed         NoticeKind = "topup_failed"         // the card was refused; URL is where to pay oneself
+	NoticeTopUpAuthentication NoticeKind = "topup_authentication" // the bank wants the person; URL is where to pay oneself
+	NoticeTopUpPaused         NoticeKind = "topup_paused"         // nothing more is bought, for Reason; URL is where to go on
+	NoticeTopUpCapped         NoticeKind = "topup_capped"         // the month's cap, Price, leaves no room for a pack
+	NoticeCardExpiring        NoticeKind = "card_expiring"        // the card that pays, Description, ends soon
 )
+
+// NoticeKinds returns all kinds.
+func NoticeKinds() []NoticeKind {
+	return []NoticeKind{NoticePaymentFailed, NoticeDisputeOpened, NoticeDisputeWon, NoticeDisputeLost, NoticeInquiry, NoticeTopUpSucceeded, NoticeTopUpFailed,
+		NoticeTopUpAuthentication, NoticeTopUpPaused, NoticeTopUpCapped, NoticeCardExpiring}
+}
 
 // Notice is what a person has to know.
 type Notice struct {
@@ -189,6 +212,10 @@ type Notice struct {
 	Price   Money
 	// Description is what it is about, such as the plan's name.
 	Description string
+	// Credits are those that were bought, or were to be.
+	Credits credits.Amount
+	// Reason says why, in a sentence.
+	Reason string
 	// URL is where something can be done about it; empty: nothing can.
 	URL string
 	// Key is the same for the same occasion.

@@ -50,6 +50,8 @@ type shop struct {
 	who    *billing.Customer // who the requests are from; nil: nobody
 	me     billing.Customer  // whom the helpers are about
 	pack   *stripe.Price
+	basic  *stripe.Price // plans of the tests that need some
+	pro    *stripe.Price
 	ahead  atomic.Int64 // how far our clocks and the double's are ahead of the real time
 	// breaks, when set, decides about each call to Stripe before it is made.
 	breaks atomic.Pointer[func(r *http.Request) error]

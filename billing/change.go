@@ -63,7 +63,7 @@ type ChangeParams struct {
 
 // PreviewChange tells what changing an account's plan would cost and give, as Stripe reckons it. The errors are
 // [ErrNoSubscription], [ErrEnded], [ErrNotForSale], [ErrNotAPlan], [ErrSamePlan], [ErrCurrency], [ErrCanceling],
-// [ErrUnpaid] and [ErrStripe].
+// [ErrPaused], [ErrUnpaid] and [ErrStripe].
 func (b *Billing) PreviewChange(ctx context.Context, account, price string) (Change, error) {
 	c, err := b.change(ctx, ChangeParams{Account: account, Price: price})
 	if err != nil || !c.AtOnce {
@@ -110,6 +110,8 @@ func (b *Billing) change(ctx context.Context, p ChangeParams) (Change, error) {
 		return Change{}, ErrNotAPlan
 	case s.CancelAtPeriodEnd:
 		return Change{}, ErrCanceling
+	case s.Paused():
+		return Change{}, ErrPaused
 	case !s.Active() || s.PendingPrice != "":
 		return Change{}, ErrUnpaid
 	case to.Price.Currency != s.Currency:
@@ -323,7 +325,7 @@ func (b *Billing) endChange(ctx context.Context, r changeRow, failed error) erro
 		if err != nil || isUpgrade(from, to) || from.PriceID == to.PriceID {
 			return err
 		}
-		return b.applyPolicy(ctx, tx, r.Account, "change:"+r.ID.String(), "change:"+r.ID.String())
+		return b.applyPolicy(ctx, tx, r.Account, "change:"+r.ID.String(), "change:"+r.ID.String(), r.CreatedAt.Time)
 	})
 	if err != nil {
 		return fmt.Errorf("billing: outcome of plan change %s: %w", r.ID, err)

@@ -39,15 +39,19 @@ func bought(paid int64, offers []billing.Offer) credits.Amount {
 	return credits.Amount(new(big.Int).Quo(all.Num(), all.Denom()).Int64())
 }
 
-// granted is all that the account was ever granted, less what was taken back because money went back.
+// granted is all that the account was ever granted, less what was taken back because money went back, or counts as that
+// because it had expired unused.
 func (s *shop) granted() credits.Amount {
 	s.t.Helper()
 	var sum credits.Amount
+	for _, p := range s.payments() {
+		sum -= p.Clawed
+	}
 	for before := int64(0); ; {
 		entries, more, err := s.ledger.History(s.t.Context(), credits.HistoryParams{Account: s.me.Account, Before: before, Limit: 500})
 		require.NoError(s.t, err)
 		for _, e := range entries {
-			if e.Kind == credits.KindGrant || e.Kind == credits.KindRevoke && e.Metadata["because"] != "" {
+			if e.Kind == credits.KindGrant && e.Metadata["because"] == "" { // those give back what was clawed
 				sum += e.Amount
 			}
 			before = e.Seq

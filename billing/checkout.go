@@ -56,6 +56,8 @@ type Checkout struct {
 	// URL is Stripe's page while the checkout is open.
 	URL       string    `json:"url,omitempty"`
 	CreatedAt time.Time `json:"created_at"`
+
+	generation int64
 }
 
 type checkoutRow struct {
@@ -74,13 +76,14 @@ type checkoutRow struct {
 	SessionID   *string        `db:"session_id"`
 	URL         string         `db:"url"`
 	CreatedAt   database.Time  `db:"created_at"`
+	Generation  int64          `db:"generation"`
 }
 
-const checkoutColumns = `id, account_id, mode, request_key, price_id, quantity, trial_days, credits, amount, currency, description, status, session_id, url, created_at`
+const checkoutColumns = `id, account_id, mode, request_key, price_id, quantity, trial_days, credits, amount, currency, description, status, session_id, url, created_at, generation`
 
 func (r checkoutRow) checkout() Checkout {
 	c := Checkout{ID: r.ID, Account: r.Account, Mode: r.Mode, PriceID: r.PriceID, Quantity: r.Quantity, Name: r.Description, Credits: r.Credits,
-		Price: Money{r.Amount, r.Currency}, TrialDays: r.TrialDays, Status: r.Status, URL: r.URL, CreatedAt: r.CreatedAt.Time}
+		Price: Money{r.Amount, r.Currency}, TrialDays: r.TrialDays, Status: r.Status, URL: r.URL, CreatedAt: r.CreatedAt.Time, generation: r.Generation}
 	if r.SessionID != nil {
 		c.SessionID = *r.SessionID
 	}
@@ -124,6 +127,11 @@ func (b *Billing) Checkout(ctx context.Context, p CheckoutParams) (Checkout, err
 	customer, err := b.ensureCustomer(ctx, p.Customer)
 	if err != nil {
 		return Checkout{}, err
+	}
+	if c.Mode == ModeSubscription {
+		if err := b.unsubscribedAtStripe(ctx, c, customer); err != nil {
+			return Checkout{}, err
+		}
 	}
 	// Each round but the last closes one page for a subscription, of which there is one at most at any moment.
 	for range maxCloses {
@@ -184,10 +192,40 @@ func (b *Billing) validate(ctx context.Context, p CheckoutParams) (Checkout, err
 		return c, nil
 	}
 	c.Mode, c.TrialDays = ModeSubscription, offer.TrialDays
-	if err := b.unsubscribed(ctx, c.Account, c.Price.Currency); err != nil {
+	err = b.unsubscribed(ctx, c.Account, c.Price.Currency)
+	if errors.Is(err, ErrSubscribed) && b.syncLiving(ctx, c.Account) == nil {
+		err = b.unsubscribed(ctx, c.Account, c.Price.Currency) // it may have ended without our hearing of it
+	}
+	if err != nil {
 		return Checkout{}, err
 	}
 	return c, nil
+}
+
+// syncLiving reads an account's subscription afresh.
+func (b *Billing) syncLiving(ctx context.Context, account string) error {
+	s, err := b.FindSubscription(ctx, account)
+	if err != nil {
+		return err
+	}
+	return b.syncSubscription(ctx, s.ID)
+}
+
+// unsubscribedAtStripe refuses who has a subscription of which we have not heard, because its webhooks were lost: a second
+// one would be paid for beside it.
+func (b *Billing) unsubscribedAtStripe(ctx context.Context, c Checkout, customer string) error {
+	params := &stripe.SubscriptionListParams{Customer: &customer}
+	params.Context = ctx
+	list := b.cfg.Stripe.Subscriptions.List(params)
+	for list.Next() {
+		if err := b.syncSubscription(ctx, list.Subscription().ID); err != nil {
+			return err
+		}
+	}
+	if err := list.Err(); err != nil && !isMissingCustomer(err) {
+		return stripeError("list the subscriptions of customer "+customer, err)
+	}
+	return b.unsubscribed(ctx, c.Account, c.Price.Currency)
 }
 
 // unsubscribed refuses who has a subscription, and a currency that Stripe would not mix with an earlier one's.
@@ -279,7 +317,7 @@ func (b *Billing) insertCheckout(ctx context.Context, tx *sqlx.Tx, c Checkout, k
 	if key != "" {
 		requestKey = &key
 	}
-	const insert = `INSERT INTO qs_billing_checkouts (` + checkoutColumns + `, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	const insert = `INSERT INTO qs_billing_checkouts (` + checkoutColumns + `, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)`
 	_, err := b.db.ExecTx(ctx, tx, insert, c.ID, c.Account, c.Mode, requestKey, c.PriceID, c.Quantity, c.TrialDays, c.Credits, c.Price.Amount, c.Price.Currency,
 		c.Name, c.Status, nil, "", database.At(c.CreatedAt), database.At(c.CreatedAt))
 	return err
@@ -312,6 +350,11 @@ func (b *Billing) open(ctx context.Context, who Customer, c Checkout, customer s
 		}
 		session, err = b.openSession(ctx, c, customer)
 	}
+	if isOutage(err) {
+		if err := b.renewCheckout(ctx, c); err != nil {
+			return Checkout{}, err
+		}
+	}
 	if err != nil {
 		return Checkout{}, stripeError("open a checkout session", err)
 	}
@@ -326,6 +369,19 @@ func (b *Billing) open(ctx context.Context, who Customer, c Checkout, customer s
 	c.SessionID, c.URL, c.Status = session.ID, session.URL, CheckoutOpen
 	b.log(ctx, "checkout opened", c)
 	return c, nil
+}
+
+// renewCheckout gives a checkout a new key for the next try. A session that was made after all has an address that nobody
+// knows, so that nobody can pay on it, and expires.
+func (b *Billing) renewCheckout(ctx context.Context, c Checkout) error {
+	err := b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := b.db.ExecTx(ctx, tx, `UPDATE qs_billing_checkouts SET generation = ? WHERE id = ? AND status = 'created' AND generation = ?`, c.generation+1, c.ID, c.generation)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("billing: renew checkout %s: %w", c.ID, err)
+	}
+	return nil
 }
 
 // closeCheckout makes Stripe's page of a checkout unusable, and takes over what the session has become: it may have been
@@ -376,7 +432,7 @@ func (b *Billing) openSession(ctx context.Context, c Checkout, customer string) 
 	}
 	params.Context = ctx
 	// The customer is part of the key: a customer deleted in Stripe and made anew is another request.
-	params.SetIdempotencyKey("checkout-" + c.ID.String() + "-" + customer)
+	params.SetIdempotencyKey(fmt.Sprintf("checkout-%s-%s-%d", c.ID, customer, c.generation))
 	return b.cfg.Stripe.CheckoutSessions.New(params)
 }
 

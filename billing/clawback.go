@@ -51,11 +51,37 @@ func (b *Billing) converge(ctx context.Context, tx *sqlx.Tx, id uuid.UUID, becau
 		p.Status = PaymentRefunded
 	}
 	target := clawback(p.Credits, p.Refunded+p.Disputed, p.Amount)
-	if err := b.moveCredits(ctx, tx, p, target-p.Clawed, because); err != nil {
+	take, err := b.toTake(ctx, tx, p, target)
+	if err != nil {
+		return err
+	}
+	from := p
+	if b.expired(p) {
+		from.CreditsExpire = nil // what comes back was taken from elsewhere
+	}
+	if err := b.moveCredits(ctx, tx, from, take, because); err != nil {
 		return err
 	}
 	p.Clawed = target
 	return b.updatePayment(ctx, tx, p)
+}
+
+// expired tells that what a payment bought does not count any more.
+func (b *Billing) expired(p paymentRow) bool {
+	return p.CreditsExpire != nil && !p.CreditsExpire.After(b.now())
+}
+
+// toTake is what has to be taken of an account for a payment's clawed credits to reach a target; below zero it comes back.
+// What has expired unused is gone already, and does not come back.
+func (b *Billing) toTake(ctx context.Context, tx *sqlx.Tx, p paymentRow, target credits.Amount) (credits.Amount, error) {
+	if target == p.Clawed || !b.expired(p) {
+		return target - p.Clawed, nil
+	}
+	used, err := b.used(ctx, tx, p)
+	if err != nil {
+		return 0, err
+	}
+	return max(0, target-(p.Credits-used)) - max(0, p.Clawed-(p.Credits-used)), nil
 }
 
 // moveCredits takes credits of a payment back, or gives them back below zero.

@@ -33,13 +33,9 @@ func (b *Billing) ensureCustomer(ctx context.Context, who Customer) (string, err
 		}
 		return *row.CustomerID, b.FollowCustomer(ctx, who)
 	}
-	// The parameters come from the row, so that a second try sends the same under the same key.
-	params := &stripe.CustomerParams{Email: &row.Email, Metadata: map[string]string{accountKey: who.Account}}
-	params.Context = ctx
-	params.SetIdempotencyKey("customer-" + row.IntentID.String())
-	made, err := b.cfg.Stripe.Customers.New(params)
+	made, err := b.makeCustomer(ctx, who, row)
 	if err != nil {
-		return "", stripeError("make a customer", err)
+		return "", err
 	}
 	err = b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		_, err := b.db.ExecTx(ctx, tx, `UPDATE qs_billing_customers SET customer_id = ? WHERE account_id = ? AND intent_id = ?`, made.ID, who.Account, row.IntentID)
@@ -49,6 +45,48 @@ func (b *Billing) ensureCustomer(ctx context.Context, who Customer) (string, err
 		return "", fmt.Errorf("billing: save the customer of account %s: %w", who.Account, err)
 	}
 	return made.ID, nil
+}
+
+// makeCustomer asks Stripe for the customer of a row.
+func (b *Billing) makeCustomer(ctx context.Context, who Customer, row customerRow) (*stripe.Customer, error) {
+	// The parameters come from the row, so that a second try sends the same under the same key.
+	params := &stripe.CustomerParams{Email: &row.Email, Metadata: map[string]string{accountKey: who.Account}}
+	params.Context = ctx
+	params.SetIdempotencyKey("customer-" + row.IntentID.String())
+	made, err := b.cfg.Stripe.Customers.New(params)
+	if isOutage(err) {
+		return b.recoverCustomer(ctx, who, row, err)
+	}
+	if err != nil {
+		return nil, stripeError("make a customer", err)
+	}
+	return made, nil
+}
+
+// recoverCustomer looks for the customer that a call has made although Stripe answered with an error of its own. Where
+// there is none the next try has a new key. Ours is known by the account in its metadata; the address only narrows the list.
+func (b *Billing) recoverCustomer(ctx context.Context, who Customer, row customerRow, failed error) (*stripe.Customer, error) {
+	list := b.cfg.Stripe.Customers.List(&stripe.CustomerListParams{ListParams: stripe.ListParams{Context: ctx, Limit: stripe.Int64(100)}, Email: &row.Email})
+	for list.Next() {
+		if c := list.Customer(); c.Metadata[accountKey] == who.Account {
+			return c, nil
+		}
+	}
+	if err := list.Err(); err != nil {
+		return nil, stripeError("look for a customer", err)
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, fmt.Errorf("billing: make an id: %w", err)
+	}
+	err = b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := b.db.ExecTx(ctx, tx, `UPDATE qs_billing_customers SET intent_id = ? WHERE account_id = ? AND intent_id = ? AND customer_id IS NULL`, id, who.Account, row.IntentID)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("billing: new intent for the customer of account %s: %w", who.Account, err)
+	}
+	return nil, stripeError("make a customer", failed)
 }
 
 func (b *Billing) customerIntent(ctx context.Context, who Customer) (row customerRow, err error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/stripe/stripe-go/v76"
 
 	"github.com/quickscale/quickscale/internal/database"
+	"github.com/quickscale/quickscale/internal/problem"
 	"github.com/quickscale/quickscale/webhook"
 )
 
@@ -55,6 +56,9 @@ func (r disputeRow) dispute() Dispute {
 type DisputesParams struct {
 	// Account is whose payments. Empty: everybody's.
 	Account string
+	// Payment and Status, when set, choose those that have them.
+	Payment uuid.UUID
+	Status  stripe.DisputeStatus
 	// Before is the last dispute of the page before. Zero: begin with the newest.
 	Before uuid.UUID
 	// Limit is the size of the page, at most 500. 0: 50.
@@ -67,10 +71,16 @@ func (b *Billing) Disputes(ctx context.Context, p DisputesParams) (disputes []Di
 		p.Limit = DefaultPage
 	}
 	p.Limit = min(p.Limit, MaxPage)
-	// Runs along qs_billing_disputes_account or the primary key.
+	// Runs along qs_billing_disputes_account, _payment, _status or the primary key.
 	query, args := `SELECT `+disputeColumns+` FROM qs_billing_disputes WHERE 1 = 1`, []any{}
 	if p.Account != "" {
 		query, args = query+` AND account_id = ?`, append(args, p.Account)
+	}
+	if p.Payment != uuid.Nil {
+		query, args = query+` AND payment_id = ?`, append(args, p.Payment)
+	}
+	if p.Status != "" {
+		query, args = query+` AND status = ?`, append(args, p.Status)
 	}
 	if p.Before != uuid.Nil {
 		query, args = query+` AND id < ?`, append(args, p.Before)
@@ -87,6 +97,33 @@ func (b *Billing) Disputes(ctx context.Context, p DisputesParams) (disputes []Di
 		disputes[i] = r.dispute()
 	}
 	return disputes, more, nil
+}
+
+// FindDispute returns a dispute, for staff; [ErrNoDispute] when there is none.
+func (b *Billing) FindDispute(ctx context.Context, id uuid.UUID) (Dispute, error) {
+	var row disputeRow
+	err := b.db.Get(ctx, &row, `SELECT `+disputeColumns+` FROM qs_billing_disputes WHERE id = ?`, id)
+	if database.IsNoRows(err) {
+		return Dispute{}, ErrNoDispute
+	}
+	if err != nil {
+		return Dispute{}, fmt.Errorf("billing: find dispute %s: %w", id, err)
+	}
+	return row.dispute(), nil
+}
+
+// ErrNoDispute says that there is no such dispute.
+var ErrNoDispute error = problem.New(problem.CodeNotFound, "There is no such dispute.")
+
+// Open says that the bank has not decided.
+func (d Dispute) Open() bool { return isOpenDispute(d.Status) }
+
+// Inquiry says that the bank only asks: no money and no credits have moved.
+func (d Dispute) Inquiry() bool { return isInquiry(d.Status) }
+
+// Holds says that the money, and its share of the credits, is away: while the dispute is open, and for good once it is lost.
+func (d Dispute) Holds() bool {
+	return !d.Inquiry() && (d.Open() || d.Status == stripe.DisputeStatusLost)
 }
 
 func (b *Billing) fetchDispute(ctx context.Context, id string) (*stripe.Dispute, error) {

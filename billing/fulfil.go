@@ -15,7 +15,7 @@ import (
 )
 
 // Register adds billing's handlers to the processor of Stripe's events: the end of checkouts, changes of the catalogue,
-// subscriptions and their invoices, refunds and disputes. Each reads its object afresh.
+// subscriptions and their invoices, top-ups, refunds and disputes. Each reads its object afresh.
 func (b *Billing) Register(p *webhook.Processor) {
 	session := webhook.WithFetch(b.fetchSession)
 	for _, kind := range []stripe.EventType{
@@ -50,6 +50,12 @@ func (b *Billing) Register(p *webhook.Processor) {
 		stripe.EventTypeInvoiceMarkedUncollectible,
 	} {
 		webhook.On(p, string(kind), b.onInvoice, invoice)
+	}
+	intent := webhook.WithFetch(b.fetchIntent)
+	for _, kind := range []stripe.EventType{
+		stripe.EventTypePaymentIntentSucceeded, stripe.EventTypePaymentIntentPaymentFailed, stripe.EventTypePaymentIntentCanceled,
+	} {
+		webhook.On(p, string(kind), b.onIntent, intent)
 	}
 	webhook.On(p, string(stripe.EventTypeChargeRefunded), b.onCharge, webhook.WithFetch(b.fetchCharge))
 	webhook.On(p, string(stripe.EventTypeChargeRefundUpdated), b.onRefund, webhook.WithFetch(b.fetchRefund))
@@ -134,11 +140,17 @@ func (b *Billing) settle(ctx context.Context, tx *sqlx.Tx, s *stripe.CheckoutSes
 		b.cfg.Logger.InfoContext(ctx, "checkout session is not ours", slog.String("session", s.ID))
 		return nil
 	}
+	if c.Status == CheckoutPaid && c.SessionID == s.ID {
+		return nil // that is its end: without a lock there is nothing that a disk would have to wait for
+	}
 	if err := b.lockAccount(ctx, tx, c.Account); err != nil {
 		return err
 	}
 	if c, _, err = b.findCheckoutTx(ctx, tx, `id = ?`, id); err != nil { // as it is under the lock
 		return err
+	}
+	if c.SessionID != "" && c.SessionID != s.ID && s.Status != stripe.CheckoutSessionStatusComplete {
+		return nil // one whose making Stripe answered with an error: nobody knows its page
 	}
 	if c.SessionID != "" && c.SessionID != s.ID {
 		return webhook.Permanent(fmt.Errorf("billing: session %s names checkout %s, which is of session %s", s.ID, id, c.SessionID))
@@ -182,26 +194,39 @@ func (b *Billing) fulfil(ctx context.Context, tx *sqlx.Tx, c Checkout, s *stripe
 	if c.Mode == ModeSubscription {
 		return b.move(ctx, tx, c)
 	}
-	entry, err := b.cfg.Ledger.GrantTx(ctx, tx, credits.GrantParams{
-		Account: c.Account, Amount: c.Credits, Source: credits.Purchase, Reason: "Purchase: " + c.Name, Reference: s.ID,
-		IdempotencyKey: "stripe:cs:" + s.ID + ":fulfil",
-	})
-	if err != nil {
-		return fmt.Errorf("billing: grant for checkout %s: %w", c.ID, err)
-	}
-	p := paymentRow{Account: c.Account, Type: TypePurchase, Status: PaymentSucceeded, CheckoutID: &c.ID, Amount: s.AmountTotal, Currency: string(s.Currency),
-		Credits: c.Credits, Description: c.Name, SessionID: &s.ID, EntryID: &entry.ID}
+	p := paymentRow{Account: c.Account, Type: TypePurchase, CheckoutID: &c.ID, Amount: s.AmountTotal, Currency: string(s.Currency), Credits: c.Credits,
+		Description: c.Name, SessionID: &s.ID}
 	if c.Quantity > 1 {
 		p.Description = fmt.Sprintf("%d × %s", c.Quantity, c.Name)
 	}
-	if pi := s.PaymentIntent; pi != nil {
-		p.IntentID = &pi.ID
-		if pi.LatestCharge != nil {
-			p.ChargeID, p.ReceiptURL = pi.LatestCharge.ID, pi.LatestCharge.ReceiptURL
-		}
+	if s.PaymentIntent != nil {
+		p.paidBy(s.PaymentIntent)
 	}
-	if _, err := b.insertPayment(ctx, tx, p); err != nil {
+	if _, err := b.deliver(ctx, tx, p, s.ID, "stripe:cs:"+s.ID+":fulfil"); err != nil {
 		return err
 	}
 	return b.move(ctx, tx, c)
+}
+
+// deliver grants the credits of a purchase whose money is there, and writes its payment.
+func (b *Billing) deliver(ctx context.Context, tx *sqlx.Tx, p paymentRow, reference, key string) (paymentRow, error) {
+	entry, err := b.cfg.Ledger.GrantTx(ctx, tx, credits.GrantParams{
+		Account: p.Account, Amount: p.Credits, Source: credits.Purchase, Reason: "Purchase: " + p.Description, Reference: reference, IdempotencyKey: key,
+	})
+	if err != nil {
+		return p, fmt.Errorf("billing: grant for %s: %w", reference, err)
+	}
+	p.Status, p.EntryID = PaymentSucceeded, &entry.ID
+	if p, err = b.insertPayment(ctx, tx, p); err != nil {
+		return p, err
+	}
+	return p, b.tellPaid(ctx, tx, p)
+}
+
+// paidBy notes the payment intent and its charge.
+func (r *paymentRow) paidBy(pi *stripe.PaymentIntent) {
+	r.IntentID = &pi.ID
+	if pi.LatestCharge != nil {
+		r.ChargeID, r.ReceiptURL = pi.LatestCharge.ID, pi.LatestCharge.ReceiptURL
+	}
 }

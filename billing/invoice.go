@@ -1,10 +1,12 @@
 package billing
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,7 +18,67 @@ import (
 	"github.com/quickscale/quickscale/webhook"
 )
 
-func (b *Billing) fetchInvoice(ctx context.Context, id string) (*stripe.Invoice, error) {
+// invoicePicture is an invoice as Stripe has it, with the paid ones of its subscription that we have not heard of and that
+// were paid before it, in that order.
+type invoicePicture struct {
+	*stripe.Invoice
+
+	before []*stripe.Invoice
+}
+
+// fetchInvoice reads an invoice. What it does to the credits depends on those that were paid before it, whose webhooks may
+// come later or not at all: they are read with it.
+func (b *Billing) fetchInvoice(ctx context.Context, id string) (*invoicePicture, error) {
+	inv, err := b.readInvoice(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	picture := &invoicePicture{Invoice: inv}
+	if inv.Status != stripe.InvoiceStatusPaid || inv.Subscription == nil || inv.BillingReason == stripe.InvoiceBillingReasonSubscriptionCreate {
+		return picture, nil
+	}
+	var known []string
+	// Runs along qs_billing_payments_account. From the writer: a reader may be behind.
+	const find = `SELECT p.invoice_id FROM qs_billing_payments p JOIN qs_billing_customers c ON c.account_id = p.account_id
+		WHERE c.customer_id = ? AND p.subscription_id = ? AND p.status IN ('succeeded', 'partially_refunded', 'refunded') AND p.invoice_id IS NOT NULL`
+	if err := b.db.Writer().SelectContext(ctx, &known, b.db.Rebind(find), inv.Customer.ID, inv.Subscription.ID); err != nil {
+		return nil, fmt.Errorf("billing: invoices of subscription %s: %w", inv.Subscription.ID, err)
+	}
+	if slices.Contains(known, id) {
+		return picture, nil
+	}
+	params := &stripe.InvoiceListParams{Subscription: &inv.Subscription.ID, Status: stripe.String(string(stripe.InvoiceStatusPaid)),
+		ListParams: stripe.ListParams{Context: ctx, Limit: stripe.Int64(10)}}
+	list := b.cfg.Stripe.Invoices.List(params)
+	for list.Next() {
+		other := list.Invoice()
+		if slices.Contains(known, other.ID) {
+			break // and so are those before it
+		}
+		if paidAt(other) >= paidAt(inv) {
+			continue
+		}
+		if other, err = b.readInvoice(ctx, other.ID); err != nil {
+			return nil, err
+		}
+		picture.before = append(picture.before, other)
+	}
+	if err := list.Err(); err != nil {
+		return nil, stripeError("list the invoices of subscription "+inv.Subscription.ID, err)
+	}
+	slices.SortStableFunc(picture.before, func(x, y *stripe.Invoice) int { return cmp.Compare(paidAt(x), paidAt(y)) })
+	return picture, nil
+}
+
+// paidAt is when an invoice was paid, in Unix time; 0: it is not.
+func paidAt(inv *stripe.Invoice) int64 {
+	if inv.StatusTransitions == nil {
+		return 0
+	}
+	return inv.StatusTransitions.PaidAt
+}
+
+func (b *Billing) readInvoice(ctx context.Context, id string) (*stripe.Invoice, error) {
 	params := &stripe.InvoiceParams{}
 	params.Context = ctx
 	params.AddExpand("charge")
@@ -60,11 +122,20 @@ func (b *Billing) syncInvoice(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return b.saveInvoice(ctx, tx, inv) })
+	return b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return b.saveInvoices(ctx, tx, inv) })
 }
 
-func (b *Billing) onInvoice(ctx context.Context, tx *sqlx.Tx, ev webhook.Event[stripe.Invoice]) error {
-	return b.saveInvoice(ctx, tx, ev.Object)
+func (b *Billing) onInvoice(ctx context.Context, tx *sqlx.Tx, ev webhook.Event[invoicePicture]) error {
+	return b.saveInvoices(ctx, tx, ev.Object)
+}
+
+func (b *Billing) saveInvoices(ctx context.Context, tx *sqlx.Tx, p *invoicePicture) error {
+	for _, inv := range append(slices.Clone(p.before), p.Invoice) {
+		if err := b.saveInvoice(ctx, tx, inv); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // saveInvoice keeps the payment of an invoice, and grants what it paid for. An invoice that is paid stays so, whatever
@@ -82,10 +153,13 @@ func (b *Billing) saveInvoice(ctx context.Context, tx *sqlx.Tx, inv *stripe.Invo
 		b.cfg.Logger.InfoContext(ctx, "invoice is not ours", slog.String("invoice", inv.ID))
 		return nil
 	}
+	if p, _, err := b.paymentTx(ctx, tx, `invoice_id = ?`, inv.ID); err != nil || p.payment().Kept() {
+		return err // without a lock, since what was paid stays so
+	}
 	if err := b.lockAccount(ctx, tx, account); err != nil {
 		return err
 	}
-	p, found, err := b.paymentTx(ctx, tx, `invoice_id = ?`, inv.ID)
+	p, found, err := b.paymentTx(ctx, tx, `invoice_id = ?`, inv.ID) // as it is under the lock
 	if err != nil || p.payment().Kept() {
 		return err
 	}
@@ -101,7 +175,8 @@ func (b *Billing) saveInvoice(ctx context.Context, tx *sqlx.Tx, inv *stripe.Invo
 		}
 		notice.Description = p.Description
 		return b.notify(ctx, tx, notice)
-	case found && (inv.Status == stripe.InvoiceStatusVoid || inv.Status == stripe.InvoiceStatusUncollectible):
+	case (found || inv.AttemptCount > 0) && (inv.Status == stripe.InvoiceStatusVoid || inv.Status == stripe.InvoiceStatusUncollectible):
+		p.Attempts = inv.AttemptCount
 		p.Status = PaymentCanceled
 		_, err = b.keepInvoice(ctx, tx, account, p, inv)
 	}
@@ -160,7 +235,11 @@ func (b *Billing) paidInvoice(ctx context.Context, tx *sqlx.Tx, account string, 
 	}
 	p.Status = PaymentSucceeded
 	if inv.BillingReason == stripe.InvoiceBillingReasonSubscriptionUpdate && g.reason != "" {
-		if err := b.applyPolicy(ctx, tx, account, inv.ID, "stripe:invoice:"+inv.ID); err != nil {
+		at := b.now()
+		if paid := paidAt(inv); paid > 0 {
+			at = time.Unix(paid, 0)
+		}
+		if err := b.applyPolicy(ctx, tx, account, inv.ID, "stripe:invoice:"+inv.ID, at); err != nil {
 			return err
 		}
 	}
@@ -169,6 +248,8 @@ func (b *Billing) paidInvoice(ctx context.Context, tx *sqlx.Tx, account string, 
 			Account: account, Amount: g.amount, Source: credits.Subscription, Reason: g.reason, ExpiresAt: &g.expires, Reference: inv.ID,
 			IdempotencyKey: "stripe:invoice:" + inv.ID + ":grant",
 		})
+		expires := database.At(g.expires)
+		p.Credits, p.CreditsExpire = g.amount, &expires
 		switch {
 		case errors.Is(err, credits.ErrAlreadyExpired):
 			// We hear of it after its period: there is nothing left to use.
@@ -176,15 +257,20 @@ func (b *Billing) paidInvoice(ctx context.Context, tx *sqlx.Tx, account string, 
 		case err != nil:
 			return fmt.Errorf("billing: grant for invoice %s: %w", inv.ID, err)
 		default:
-			expires := database.At(g.expires)
-			p.Credits, p.CreditsExpire, p.EntryID = g.amount, &expires, &entry.ID
+			p.EntryID = &entry.ID
 		}
 	}
 	if inv.Total == 0 && p.Credits == 0 { // the start of a trial without credits is no payment
 		return nil
 	}
-	if _, err := b.keepInvoice(ctx, tx, account, p, inv); err != nil {
+	if p, err = b.keepInvoice(ctx, tx, account, p, inv); err != nil {
 		return err
+	}
+	if err := b.tellPaid(ctx, tx, p); err != nil {
+		return err
+	}
+	if err := b.paidThrough(ctx, tx, inv); err != nil {
+		return fmt.Errorf("billing: what invoice %s pays for: %w", inv.ID, err)
 	}
 	b.cfg.Logger.InfoContext(ctx, "invoice paid", slog.String("invoice", inv.ID), slog.String("account", account), slog.String("reason", string(inv.BillingReason)),
 		slog.String("credits", p.Credits.String()))

@@ -2,6 +2,7 @@ package billing
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -33,6 +34,33 @@ func (m Money) decimals() int {
 		return n
 	}
 	return 2
+}
+
+// ParseMoney reads an amount as people write it, such as 12.5 for 12.50 dollars. ok is false for what is none, is not above
+// zero, or has more decimals than the currency.
+func ParseMoney(text, currency string) (m Money, ok bool) {
+	m = Money{Currency: currency}
+	whole, fraction, _ := strings.Cut(strings.TrimSpace(text), ".")
+	n := m.decimals()
+	if whole == "" || len(fraction) > n {
+		return m, false
+	}
+	digits := whole + fraction + strings.Repeat("0", n-len(fraction))
+	if strings.Trim(digits, "0123456789") != "" {
+		return m, false
+	}
+	amount, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || amount == 0 {
+		return m, false
+	}
+	m.Amount = amount
+	return m, true
+}
+
+// Number writes the amount without its currency, as [ParseMoney] reads it.
+func (m Money) Number() string {
+	number, _, _ := strings.Cut(m.String(), " ")
+	return number
 }
 
 // String writes the amount with its currency's decimals and code, such as "12.50 USD".

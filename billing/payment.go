@@ -219,6 +219,15 @@ func (b *Billing) FindPayment(ctx context.Context, account string, id uuid.UUID)
 	return row.payment(), nil
 }
 
+// LookUpPayment returns a payment whoever's it is, for staff; [ErrNotFound] when there is none.
+func (b *Billing) LookUpPayment(ctx context.Context, id uuid.UUID) (Payment, error) {
+	p, err := b.anyPayment(ctx, id)
+	if database.IsNoRows(err) {
+		return Payment{}, ErrNotFound
+	}
+	return p, err
+}
+
 // Limits of a page of payments.
 const (
 	DefaultPage = 50

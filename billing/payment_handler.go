@@ -26,6 +26,8 @@ type paymentsPage struct {
 	// Next is the URL of the page with older payments, empty on the last one. CSV is that of all that are chosen.
 	Next string `json:"next,omitempty"`
 	CSV  string `json:"-"`
+	// Spending is what all payments come to, by currency.
+	Spending []Spending `json:"spending"`
 }
 
 // Filtered says that not all payments are chosen.
@@ -54,6 +56,10 @@ func (b *Billing) listPayments(w http.ResponseWriter, r *http.Request, who Custo
 		return
 	}
 	page.Payments = payments
+	if page.Spending, err = b.Spending(r.Context(), who.Account); err != nil {
+		b.cfg.Site.Fail(w, r, err)
+		return
+	}
 	query.Del("before")
 	if more {
 		query.Set("before", payments[len(payments)-1].ID.String())

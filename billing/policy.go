@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 	"github.com/stripe/stripe-go/v76"
 
@@ -119,11 +120,12 @@ func (b *Billing) changeOf(ctx context.Context, tx *sqlx.Tx, inv *stripe.Invoice
 	return grant{amount: changeGrant(b.cfg.Policy, c, to, from, c.line.Quantity, fromQuantity), expires: periodEnd(inv, c.line, to), reason: "Change to " + to.Name}, nil
 }
 
-// applyPolicy deals with what is left of the old plan's credits. key is the occasion's.
-func (b *Billing) applyPolicy(ctx context.Context, tx *sqlx.Tx, account, reference, key string) error {
+// applyPolicy deals with what is left of the old plan's credits when the plan changed, which may be a while ago. key is
+// the occasion's.
+func (b *Billing) applyPolicy(ctx context.Context, tx *sqlx.Tx, account, reference, key string, at time.Time) error {
 	switch b.cfg.Policy {
 	case TransferRemaining:
-		_, err := b.cfg.Ledger.TransferTx(ctx, tx, credits.TransferParams{
+		done, err := b.cfg.Ledger.TransferTx(ctx, tx, credits.TransferParams{
 			Account: account, From: credits.Subscription, Into: credits.Purchase, All: true, Reason: "Plan change: credits that were left", Reference: reference,
 			IdempotencyKey: key + ":transfer",
 		})
@@ -135,12 +137,63 @@ func (b *Billing) applyPolicy(ctx context.Context, tx *sqlx.Tx, account, referen
 		if err != nil {
 			return fmt.Errorf("billing: transfer for %s: %w", reference, err)
 		}
-		return nil
+		if done.In.ID != uuid.Nil {
+			// They expire no more, and what money that goes back takes of them is taken where they are now.
+			const moved = `UPDATE qs_billing_payments SET entry_id = ?, credits_expire = NULL WHERE account_id = ? AND credits_expire > ? AND entry_id IS NOT NULL`
+			if _, err := b.db.ExecTx(ctx, tx, moved, done.In.ID, account, database.At(b.now())); err != nil {
+				return fmt.Errorf("billing: transfer for %s: %w", reference, err)
+			}
+		}
+		return b.transferLapsed(ctx, tx, account, reference, key, at)
 	case Expire:
 		return b.expireRest(ctx, tx, account, reference, key)
 	case KeepUntilPeriodEnd, Prorate:
 	}
 	return nil
+}
+
+// transferLapsed makes up for a change that we hear of late: what was left when the plan changed, and has expired since, is
+// granted for good.
+func (b *Billing) transferLapsed(ctx context.Context, tx *sqlx.Tx, account, reference, key string, at time.Time) error {
+	var rows []paymentRow
+	const find = `SELECT ` + paymentColumns + ` FROM qs_billing_payments WHERE account_id = ? AND credits_expire > ? AND credits_expire <= ? AND credits > clawed ORDER BY id`
+	if err := b.db.SelectTx(ctx, tx, &rows, find, account, database.At(at), database.At(b.now())); err != nil {
+		return fmt.Errorf("billing: plan credits of account %s: %w", account, err)
+	}
+	for _, p := range rows {
+		used, err := b.used(ctx, tx, p)
+		if err != nil {
+			return err
+		}
+		left := p.Credits - p.Clawed - used
+		if left <= 0 {
+			continue
+		}
+		entry, err := b.cfg.Ledger.GrantTx(ctx, tx, credits.GrantParams{
+			Account: account, Amount: left, Source: credits.Purchase, Reason: "Plan change: credits that were left", Reference: reference,
+			IdempotencyKey: key + ":lapsed:" + p.ID.String(),
+		})
+		if err != nil {
+			return fmt.Errorf("billing: credits that were left of payment %s: %w", p.ID, err)
+		}
+		p.EntryID, p.CreditsExpire = &entry.ID, nil
+		if err := b.updatePayment(ctx, tx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// used is what of a payment's credits was used.
+func (b *Billing) used(ctx context.Context, tx *sqlx.Tx, p paymentRow) (credits.Amount, error) {
+	if p.EntryID == nil {
+		return 0, nil // they had expired before they were granted
+	}
+	used, err := b.cfg.Ledger.UsedTx(ctx, tx, p.Account, *p.EntryID)
+	if err != nil {
+		return 0, fmt.Errorf("billing: what was used of payment %s: %w", p.ID, err)
+	}
+	return used, nil
 }
 
 // expireRest takes what is left of the plan's credits that have not expired.

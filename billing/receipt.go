@@ -41,6 +41,9 @@ func receiptPDF(site string, p Payment, who Customer) ([]byte, error) {
 	if p.Refunded > 0 {
 		rows = append(rows, [2]string{"Refunded", p.RefundedMoney().String()})
 	}
+	if p.Clawed > 0 {
+		rows = append(rows, [2]string{"Taken back", p.Clawed.String() + " credits"})
+	}
 	rows = append(rows, [2]string{"Status", p.Status.Label()})
 	for _, ref := range [][2]string{{"Payment", p.IntentID}, {"Invoice", p.InvoiceID}} {
 		if ref[1] != "" {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,13 +28,14 @@ const (
 // checkout.
 const (
 	kindSession      = "checkout.session"
+	kindIntent       = "payment_intent" // of top-ups only
 	kindSubscription = "subscription"
 	kindInvoice      = "invoice"
 	kindRefund       = "refund"
 	kindDispute      = "dispute"
 )
 
-var reconciled = []string{kindSession, kindSubscription, kindInvoice, kindRefund, kindDispute}
+var reconciled = []string{kindSession, kindIntent, kindSubscription, kindInvoice, kindRefund, kindDispute}
 
 // Repair is an object that we held differently from Stripe, or not at all.
 type Repair struct {
@@ -133,7 +135,8 @@ func (b *Billing) walk(ctx context.Context, r *Reconciliation, take func(ctx con
 		return err
 	}
 	for _, kind := range reconciled {
-		for _, id := range objects[kind] {
+		// Stripe lists the newest first, and what came first is taken over first: a subscription ends before the next begins.
+		for _, id := range slices.Backward(objects[kind]) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -198,8 +201,9 @@ func (b *Billing) changedObjects(ctx context.Context, since time.Time) (map[stri
 	for events.Next() {
 		ev := events.Event()
 		var object struct {
-			ID     string `json:"id"`
-			Object string `json:"object"`
+			ID       string            `json:"id"`
+			Object   string            `json:"object"`
+			Metadata map[string]string `json:"metadata"`
 		}
 		if ev.Data == nil || json.Unmarshal(ev.Data.Raw, &object) != nil {
 			continue // not one of ours: those have an id and say what they are
@@ -210,7 +214,7 @@ func (b *Billing) changedObjects(ctx context.Context, since time.Time) (map[stri
 			}
 		}
 		for _, kind := range reconciled {
-			if object.Object == kind {
+			if object.Object == kind && (kind != kindIntent || object.Metadata[topUpKey] != "") {
 				found.add(kind, object.ID)
 			}
 		}
@@ -244,6 +248,12 @@ func (b *Billing) allObjects(ctx context.Context, _ time.Time) (map[string][]str
 	for sessions.Next() {
 		found.add(kindSession, sessions.CheckoutSession().ID)
 	}
+	intents := b.cfg.Stripe.PaymentIntents.List(&stripe.PaymentIntentListParams{ListParams: page})
+	for intents.Next() {
+		if pi := intents.PaymentIntent(); pi.Metadata[topUpKey] != "" {
+			found.add(kindIntent, pi.ID)
+		}
+	}
 	subscriptions := b.cfg.Stripe.Subscriptions.List(&stripe.SubscriptionListParams{ListParams: page, Status: stripe.String("all")})
 	for subscriptions.Next() {
 		found.add(kindSubscription, subscriptions.Subscription().ID)
@@ -260,7 +270,7 @@ func (b *Billing) allObjects(ctx context.Context, _ time.Time) (map[string][]str
 	for disputes.Next() {
 		found.add(kindDispute, disputes.Dispute().ID)
 	}
-	if err := errors.Join(sessions.Err(), subscriptions.Err(), invoices.Err(), refunds.Err(), disputes.Err()); err != nil {
+	if err := errors.Join(sessions.Err(), intents.Err(), subscriptions.Err(), invoices.Err(), refunds.Err(), disputes.Err()); err != nil {
 		return nil, stripeError("list all objects", err)
 	}
 	return found.ids, nil
@@ -331,6 +341,12 @@ func (b *Billing) takeOver(ctx context.Context, kind, id string) error {
 			return err
 		}
 		return b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return b.settle(ctx, tx, s) })
+	case kindIntent:
+		pi, err := b.fetchIntent(ctx, id)
+		if err != nil {
+			return err
+		}
+		return b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return b.saveIntent(ctx, tx, pi) })
 	case kindSubscription:
 		return b.syncSubscription(ctx, id)
 	case kindInvoice:
@@ -353,8 +369,9 @@ func (b *Billing) takeOver(ctx context.Context, kind, id string) error {
 // holding reads, by kind, what we hold of an object: the facts that Stripe decides.
 var holding = map[string]string{
 	kindSession: `SELECT status AS held FROM qs_billing_checkouts WHERE session_id = ?`,
+	kindIntent:  `SELECT status AS held FROM qs_billing_topups WHERE intent_id = ?`,
 	kindSubscription: `SELECT status || ' ' || price_id || ' until ' || CAST(period_end AS TEXT) || ' next ' || next_price_id || ' pending ' || pending_price_id ||
-			CASE WHEN cancel_at_period_end THEN ' ends' ELSE '' END AS held
+			CASE WHEN cancel_at_period_end THEN ' ends' ELSE '' END || CASE WHEN pause_behavior <> '' THEN ' paused' ELSE '' END AS held
 		FROM qs_billing_subscriptions WHERE subscription_id = ?`,
 	kindInvoice: `SELECT CASE WHEN status IN ('partially_refunded', 'refunded') THEN 'succeeded' ELSE status END AS held FROM qs_billing_payments WHERE invoice_id = ?`,
 	kindRefund:  `SELECT status AS held FROM qs_billing_refunds WHERE refund_id = ?`,

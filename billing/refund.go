@@ -105,6 +105,9 @@ type RefundParams struct {
 	Payment uuid.UUID
 	// Amount is in minor units, no more than what is left. 0: all that is left.
 	Amount int64
+	// Left is what was left when a person looked at the preview. When it is something else by now, because the form was
+	// sent twice or somebody else refunded, nothing happens. 0: it does not matter.
+	Left int64
 	// Reason is one of Stripe's three. Required.
 	Reason string
 	// Note says why in words. Required.
@@ -119,6 +122,7 @@ var (
 	ErrRefundNote    error = problem.Invalid(map[string]string{"note": "Say why the money goes back."})
 	ErrRefundStaff   error = problem.Invalid(map[string]string{"staff": "A refund needs who makes it."})
 	ErrRefundAmount  error = problem.Invalid(map[string]string{"amount": "This must be above zero and no more than what is left of the payment."})
+	ErrRefundChanged error = problem.New(problem.CodeConflict, "Something else was refunded or disputed since you looked. Look at the payment again.")
 	ErrNotRefundable error = problem.New("not_refundable", "Nothing of this payment can be refunded.")
 	ErrRefundRefused error = problem.New("refund_refused", "Stripe refused this refund. Its trail says why.")
 )
@@ -149,7 +153,10 @@ func (b *Billing) PreviewRefund(ctx context.Context, payment uuid.UUID, amount i
 		if amount < 0 || amount > left {
 			return ErrRefundAmount
 		}
-		taken := clawback(p.Credits, min(p.Amount, p.Refunded+p.Disputed+amount), p.Amount) - p.Clawed
+		taken, err := b.toTake(ctx, tx, p, clawback(p.Credits, min(p.Amount, p.Refunded+p.Disputed+amount), p.Amount))
+		if err != nil {
+			return err
+		}
 		preview = RefundPreview{Payment: p.payment(), Amount: Money{amount, p.Currency}, Left: Money{left, p.Currency},
 			Credits: max(0, taken).String(), CreditsLeft: (p.Credits - p.Clawed).String()}
 		return nil
@@ -188,7 +195,7 @@ func (b *Billing) refundable(ctx context.Context, tx *sqlx.Tx, id uuid.UUID) (p 
 // Refund gives money back and takes back its share of the credits that it bought, also of those that were used: what the
 // account has not any more becomes debt. The refund is written down before Stripe is asked, so that neither a crash nor
 // a lost answer refunds twice; [Billing.ResumeRefunds] goes on with what was interrupted. The errors are [ErrNotFound],
-// [ErrRefundReason], [ErrRefundNote], [ErrRefundStaff], [ErrNotRefundable], [ErrRefundAmount], [ErrRefundRefused], after
+// [ErrRefundReason], [ErrRefundNote], [ErrRefundStaff], [ErrNotRefundable], [ErrRefundAmount], [ErrRefundChanged], [ErrRefundRefused], after
 // which nothing was refunded, and [ErrStripe], after which it may have been: the refund stays requested until that is
 // known.
 func (b *Billing) Refund(ctx context.Context, p RefundParams) (Refund, error) {
@@ -210,6 +217,9 @@ func (b *Billing) Refund(ctx context.Context, p RefundParams) (Refund, error) {
 		payment, left, err := b.refundable(ctx, tx, p.Payment)
 		if err != nil {
 			return err
+		}
+		if p.Left != 0 && p.Left != left {
+			return ErrRefundChanged
 		}
 		amount := p.Amount
 		if amount == 0 {
@@ -371,6 +381,10 @@ type RefundsParams struct {
 	// Payment and Account, when set, choose those of a payment or an account.
 	Payment uuid.UUID
 	Account string
+	// Status, Reason and Staff, when set, choose those that have them.
+	Status RefundStatus
+	Reason string
+	Staff  string
 	// Before is the last refund of the page before. Zero: begin with the newest.
 	Before uuid.UUID
 	// Limit is the size of the page, at most 500. 0: 50.
@@ -383,13 +397,18 @@ func (b *Billing) Refunds(ctx context.Context, p RefundsParams) (refunds []Refun
 		p.Limit = DefaultPage
 	}
 	p.Limit = min(p.Limit, MaxPage)
-	// Runs along qs_billing_refunds_payment, qs_billing_refunds_account or the primary key.
+	// Runs along qs_billing_refunds_payment, _account, _status, _staff or the primary key.
 	query, args := `SELECT `+refundColumns+` FROM qs_billing_refunds WHERE 1 = 1`, []any{}
 	if p.Payment != uuid.Nil {
 		query, args = query+` AND payment_id = ?`, append(args, p.Payment)
 	}
 	if p.Account != "" {
 		query, args = query+` AND account_id = ?`, append(args, p.Account)
+	}
+	for _, f := range []struct{ column, value string }{{"status", string(p.Status)}, {"reason", p.Reason}, {"staff", p.Staff}} {
+		if f.value != "" {
+			query, args = query+` AND `+f.column+` = ?`, append(args, f.value)
+		}
 	}
 	if p.Before != uuid.Nil {
 		query, args = query+` AND id < ?`, append(args, p.Before)
@@ -495,6 +514,9 @@ func (b *Billing) saveRefund(ctx context.Context, tx *sqlx.Tx, r *stripe.Refund)
 	if err := b.moveRefund(ctx, tx, row); err != nil {
 		return err
 	}
+	if err := b.tellRefunded(ctx, tx, row); err != nil {
+		return err
+	}
 	return b.converge(ctx, tx, payment.ID, "refund "+r.ID)
 }
 
@@ -514,7 +536,7 @@ func (b *Billing) paymentOf(ctx context.Context, tx *sqlx.Tx, intent *stripe.Pay
 	if p, found, err = b.paymentTx(ctx, tx, `charge_id = ? AND charge_id <> ''`, chargeID); found || err != nil {
 		return p, found, err
 	}
-	if intent != nil && (intent.Metadata["checkout"] != "" || intent.Invoice != nil) {
+	if intent != nil && (intent.Metadata["checkout"] != "" || intent.Metadata[topUpKey] != "" || intent.Invoice != nil) {
 		var customers []string
 		if intent.Customer != nil {
 			if err := b.db.SelectTx(ctx, tx, &customers, `SELECT account_id FROM qs_billing_customers WHERE customer_id = ?`, intent.Customer.ID); err != nil {

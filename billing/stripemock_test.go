@@ -6,7 +6,7 @@ import (
 	"flag"
 	"fmt"
 
-	"github.com/quickscale/quickscale/billing/internal/stripemock"
+	"github.com/quickscale/quickscale/internal/stripemock"
 )
 
 // recorder sees what the package under test sends to Stripe.

@@ -44,8 +44,12 @@ type Subscription struct {
 	PendingPrice string `json:"pending_price,omitempty"`
 	// PayURL is where an open invoice is paid; empty when there is none.
 	PayURL string `json:"pay_url,omitempty"`
+	// PaidThrough is set in a pause, and after it until an invoice is paid: access ends then. ResumesAt is when Stripe ends
+	// the pause; nil for not by itself.
+	PaidThrough *time.Time `json:"paid_through,omitempty"`
+	ResumesAt   *time.Time `json:"resumes_at,omitempty"`
 
-	schedule, item string
+	schedule, item, pause string
 }
 
 // Active says that the status gives access: active or trialing.
@@ -86,6 +90,9 @@ type subscriptionRow struct {
 	NextAt            *database.Time            `db:"next_at"`
 	PendingPriceID    string                    `db:"pending_price_id"`
 	PayURL            string                    `db:"pay_url"`
+	PauseBehavior     string                    `db:"pause_behavior"`
+	ResumesAt         *database.Time            `db:"resumes_at"`
+	PaidThrough       *database.Time            `db:"paid_through"`
 	Version           int64                     `db:"version"`
 	CreatedAt         database.Time             `db:"created_at"`
 	UpdatedAt         database.Time             `db:"updated_at"`
@@ -93,20 +100,21 @@ type subscriptionRow struct {
 
 const subscriptionColumns = `account_id, subscription_id, customer_id, item_id, status, price_id, quantity, currency, period_start, period_end,
 	cancel_at_period_end, cancel_at, canceled_at, ended_at, trial_end, past_due_since, schedule_id, next_price_id, next_at, pending_price_id, pay_url,
-	version, created_at, updated_at`
+	pause_behavior, resumes_at, paid_through, version, created_at, updated_at`
 
 func (r subscriptionRow) subscription() Subscription {
 	return Subscription{ID: r.ID, Account: r.Account, Status: r.Status, Plan: Offer{PriceID: r.PriceID}, Quantity: r.Quantity, Currency: r.Currency,
 		PeriodStart: r.PeriodStart.Time, PeriodEnd: r.PeriodEnd.Time, CancelAtPeriodEnd: r.CancelAtPeriodEnd, CancelAt: r.CancelAt.Std(),
 		CanceledAt: r.CanceledAt.Std(), EndedAt: r.EndedAt.Std(), TrialEnd: r.TrialEnd.Std(), PastDueSince: r.PastDueSince.Std(), NextAt: r.NextAt.Std(),
-		PendingPrice: r.PendingPriceID, PayURL: r.PayURL, schedule: r.ScheduleID, item: r.ItemID}
+		PendingPrice: r.PendingPriceID, PayURL: r.PayURL, PaidThrough: r.PaidThrough.Std(), ResumesAt: r.ResumesAt.Std(),
+		schedule: r.ScheduleID, item: r.ItemID, pause: r.PauseBehavior}
 }
 
 // Errors about subscriptions.
 var (
 	ErrNoSubscription error = problem.New(problem.CodeNotFound, "You have no subscription. Choose a plan to begin one.")
 	ErrEnded          error = problem.New("subscription_ended", "This subscription has ended. Choose a plan to begin a new one.")
-	ErrNotCanceled    error = problem.New("subscription_not_canceled", "This subscription is not canceled, so there is nothing to resume.")
+	ErrNotCanceled    error = problem.New("subscription_not_canceled", "This subscription is neither canceled nor paused, so there is nothing to resume.")
 )
 
 // FindSubscription returns an account's subscription, also one that has ended; [ErrNoSubscription] when there never was one.
@@ -140,7 +148,8 @@ func (b *Billing) FindSubscription(ctx context.Context, account string) (Subscri
 }
 
 // Entitled tells whether an account's plan has a feature: the product's metadata "features" names it, and the
-// subscription is active or trialing, or past due for less than Config.Grace. An empty feature asks for any plan.
+// subscription is active or trialing, or past due for less than Config.Grace, and no pause has left its period unpaid. An
+// empty feature asks for any plan.
 func (b *Billing) Entitled(ctx context.Context, account, feature string) (bool, error) {
 	s, err := b.FindSubscription(ctx, account)
 	if errors.Is(err, ErrNoSubscription) {
@@ -150,7 +159,7 @@ func (b *Billing) Entitled(ctx context.Context, account, feature string) (bool, 
 		return false, err
 	}
 	inGrace := s.Status == stripe.SubscriptionStatusPastDue && s.PastDueSince != nil && b.now().Before(s.PastDueSince.Add(b.cfg.Grace))
-	if !s.Active() && !inGrace {
+	if !s.Active() && !inGrace || s.PaidThrough != nil && !b.now().Before(*s.PaidThrough) {
 		return false, nil
 	}
 	if feature == "" {
@@ -263,6 +272,7 @@ func (b *Billing) saveSubscription(ctx context.Context, tx *sqlx.Tx, p *subscrip
 		return fmt.Errorf("billing: subscription of account %s: %w", account, err)
 	}
 	next := p.row(account, b.now())
+	var paidThrough *database.Time
 	if len(rows) > 0 {
 		old := rows[0]
 		switch {
@@ -270,7 +280,7 @@ func (b *Billing) saveSubscription(ctx context.Context, tx *sqlx.Tx, p *subscrip
 			return errStalePicture
 		case old.ID == p.ID:
 			next.CreatedAt = old.CreatedAt
-		case next.subscription().Ended(): // an old one's last words
+		case next.subscription().Ended() && (old.EndedAt == nil || p.Created < old.EndedAt.Unix()): // an old one's last words
 			return nil
 		case !old.subscription().Ended() && old.Status != stripe.SubscriptionStatusIncomplete:
 			b.cfg.Logger.ErrorContext(ctx, "an account has two subscriptions; cancel one in Stripe",
@@ -278,24 +288,36 @@ func (b *Billing) saveSubscription(ctx context.Context, tx *sqlx.Tx, p *subscrip
 			return nil
 		}
 		next.Version = old.Version + 1
+		if old.ID == p.ID {
+			paidThrough = old.PaidThrough
+		}
 		if old.ID == p.ID && old.PastDueSince != nil && next.PastDueSince != nil {
 			next.PastDueSince = old.PastDueSince
 		}
 	}
-	return b.writeSubscription(ctx, tx, next)
+	p.followPause(&next, paidThrough)
+	if err := b.writeSubscription(ctx, tx, next); err != nil {
+		return err
+	}
+	var old *subscriptionRow
+	if len(rows) > 0 {
+		old = &rows[0]
+	}
+	return b.tellSubscription(ctx, tx, old, next)
 }
 
 func (b *Billing) writeSubscription(ctx context.Context, tx *sqlx.Tx, r subscriptionRow) error {
 	const upsert = `INSERT INTO qs_billing_subscriptions (` + subscriptionColumns + `)
 		VALUES (:account_id, :subscription_id, :customer_id, :item_id, :status, :price_id, :quantity, :currency, :period_start, :period_end,
 			:cancel_at_period_end, :cancel_at, :canceled_at, :ended_at, :trial_end, :past_due_since, :schedule_id, :next_price_id, :next_at, :pending_price_id, :pay_url,
-			:version, :created_at, :updated_at)
+			:pause_behavior, :resumes_at, :paid_through, :version, :created_at, :updated_at)
 		ON CONFLICT (account_id) DO UPDATE SET subscription_id = excluded.subscription_id, customer_id = excluded.customer_id, item_id = excluded.item_id,
 			status = excluded.status, price_id = excluded.price_id, quantity = excluded.quantity, currency = excluded.currency,
 			period_start = excluded.period_start, period_end = excluded.period_end, cancel_at_period_end = excluded.cancel_at_period_end,
 			cancel_at = excluded.cancel_at, canceled_at = excluded.canceled_at, ended_at = excluded.ended_at, trial_end = excluded.trial_end,
 			past_due_since = excluded.past_due_since, schedule_id = excluded.schedule_id, next_price_id = excluded.next_price_id, next_at = excluded.next_at,
-			pending_price_id = excluded.pending_price_id, pay_url = excluded.pay_url, version = excluded.version, created_at = excluded.created_at,
+			pending_price_id = excluded.pending_price_id, pay_url = excluded.pay_url, pause_behavior = excluded.pause_behavior,
+			resumes_at = excluded.resumes_at, paid_through = excluded.paid_through, version = excluded.version, created_at = excluded.created_at,
 			updated_at = excluded.updated_at`
 	query, args, err := sqlx.Named(upsert, r)
 	if err != nil {
@@ -368,19 +390,17 @@ func (b *Billing) CancelSubscription(ctx context.Context, account string, atOnce
 	return b.after(ctx, s, "cancel", err)
 }
 
-// ResumeSubscription undoes a cancellation whose time has not come. The errors are [ErrNoSubscription], [ErrEnded],
+// ResumeSubscription undoes a cancellation whose time has not come, and a pause. The errors are [ErrNoSubscription], [ErrEnded],
 // [ErrNotCanceled] and [ErrStripe].
 func (b *Billing) ResumeSubscription(ctx context.Context, account string) (Subscription, error) {
 	s, err := b.living(ctx, account)
 	if err != nil {
 		return Subscription{}, err
 	}
-	if !s.CancelAtPeriodEnd && s.CancelAt == nil {
+	if !s.CancelAtPeriodEnd && s.CancelAt == nil && !s.Paused() {
 		return Subscription{}, ErrNotCanceled
 	}
-	params := &stripe.SubscriptionParams{CancelAtPeriodEnd: stripe.Bool(false)}
-	params.Context = ctx
-	_, err = b.cfg.Stripe.Subscriptions.Update(s.ID, params)
+	_, err = b.cfg.Stripe.Subscriptions.Update(s.ID, resumeParams(ctx, s))
 	return b.after(ctx, s, "resume", err)
 }
 

@@ -20,6 +20,8 @@ type subscriptionPage struct {
 	State string `json:"state"`
 	// Plans are those to change to, the current one among them.
 	Plans []Offer `json:"plans"`
+	// Until is what was typed for the end of a pause.
+	Until string `json:"-"`
 }
 
 // states say what a status means, and what there is to do.
@@ -35,20 +37,28 @@ var states = map[stripe.SubscriptionStatus]string{
 }
 
 func (b *Billing) showSubscription(w http.ResponseWriter, r *http.Request, who Customer) {
+	page, err := b.subscriptionPage(r, who)
+	if err != nil {
+		b.cfg.Site.Fail(w, r, err)
+		return
+	}
+	b.views.Respond(w, r, http.StatusOK, "subscription", page)
+}
+
+func (b *Billing) subscriptionPage(r *http.Request, who Customer) (subscriptionPage, error) {
 	page := subscriptionPage{Path: b.cfg.Path}
 	s, err := b.FindSubscription(r.Context(), who.Account)
 	switch {
 	case err == nil:
 		page.Subscription, page.DaysLeft, page.State = &s, s.DaysLeft(b.now()), states[s.Status]
+		if s.Paused() && s.Active() {
+			page.State = "Paused"
+		}
 	case !errors.Is(err, ErrNoSubscription):
-		b.cfg.Site.Fail(w, r, err)
-		return
+		return page, err
 	}
-	if page.Plans, err = b.Plans(r.Context()); err != nil {
-		b.cfg.Site.Fail(w, r, err)
-		return
-	}
-	b.views.Respond(w, r, http.StatusOK, "subscription", page)
+	page.Plans, err = b.Plans(r.Context())
+	return page, err
 }
 
 func (b *Billing) postCancel(w http.ResponseWriter, r *http.Request, who Customer) {

@@ -2,7 +2,9 @@ package credits
 
 import (
 	"context"
+	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -40,10 +42,12 @@ type call struct {
 	ctx  context.Context //nolint:containedctx // it belongs to the call, and ends its waiting
 	err  error
 	done chan struct{}
+	// finished is of the group that has the call.
+	finished bool
 }
 
 func (c *call) finish(err error) {
-	c.err = err
+	c.err, c.finished = err, true
 	close(c.done)
 }
 
@@ -90,8 +94,23 @@ func (a *lane) next() {
 	a.waiting = a.waiting[n:]
 	go func() {
 		defer a.next()
+		defer a.rescue(calls)
 		a.together(calls)
 	}()
+}
+
+// rescue tells the callers of a group of a panic, of which the process of none of them should die.
+func (a *lane) rescue(calls []*call) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	a.l.logger.Error("credits: panic in a group", "panic", cause, "stack", string(debug.Stack()))
+	for _, c := range calls {
+		if !c.finished {
+			c.finish(fmt.Errorf("credits: panic: %v", cause))
+		}
+	}
 }
 
 func (a *lane) queued() bool {
@@ -104,7 +123,7 @@ func (a *lane) queued() bool {
 // each is tried alone, so that the fault falls on its own caller; only a commit that fails is everybody's, as its
 // outcome is not known.
 func (a *lane) together(calls []*call) {
-	live := calls[:0]
+	live := make([]*call, 0, len(calls))
 	for _, c := range calls {
 		if err := c.ctx.Err(); err != nil {
 			c.finish(err) // it left while it waited, and has not happened

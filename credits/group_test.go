@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"slices"
 	"sync"
@@ -336,6 +337,45 @@ func TestGroup_ACallerWhoLeavesWhileItWaitsChangesNothing(t *testing.T) {
 		assert.Equal(t, credits.Amount(96), available(t, l))
 		_, err := l.Debit(ctx, credits.DebitParams{Account: acc, Amount: 1, Reason: "use"})
 		require.ErrorIs(t, err, context.Canceled)
+	})
+}
+
+func TestGroup_APanicIsAnErrorOfItsCallers(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) {
+		var broken atomic.Bool
+		c := newClock()
+		l, err := credits.New(credits.Config{DB: db.Writer(), ReadDB: db.Reader(), Logger: slog.New(slog.DiscardHandler), Clock: func() time.Time {
+			if broken.Load() {
+				panic("no time")
+			}
+			return c.Now()
+		}})
+		require.NoError(t, err)
+		grantTo(t, l, acc, 100)
+		use := func() (err error) {
+			defer func() {
+				if own := recover(); own != nil { // of the caller who went alone
+					err = fmt.Errorf("%v", own)
+				}
+			}()
+			_, err = l.Debit(context.Background(), credits.DebitParams{Account: acc, Amount: 1, Reason: "use"})
+			return err
+		}
+		errs := together(t, db, 4, func(i int) error {
+			if i == 3 {
+				broken.Store(true)
+			}
+			return use()
+		})
+		for _, err := range errs[1:] {
+			require.ErrorContains(t, err, "credits: panic: no time")
+		}
+		broken.Store(false)
+		before := available(t, l)
+		require.NoError(t, use(), "the ledger goes on")
+		assert.Equal(t, before-1, available(t, l))
+		check(t, db)
 	})
 }
 

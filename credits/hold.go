@@ -40,7 +40,8 @@ type ReserveParams struct {
 	Account string
 	// Amount is the most that the work may cost, above zero.
 	Amount Amount
-	// TTL is after how long the hold gives itself back. Required; choose it longer than the work may take.
+	// TTL is after how long the hold gives itself back, from the moment when it was asked for. Required; choose it longer
+	// than the work may take.
 	TTL time.Duration
 	// Over is what a settlement above Amount does. Empty: [OverDebt].
 	Over Over `json:",omitempty"`

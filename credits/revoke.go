@@ -166,3 +166,19 @@ func (w *work) lotsOf(ctx context.Context, a *account, entry uuid.UUID) ([]*lot,
 	}
 	return lots, nil
 }
+
+// UsedTx tells how much of what a grant gave was used, transferred or is held: what neither is left, nor has expired, nor
+// was revoked. It reads the account's whole history, and is for what seldom happens. It takes part in the caller's
+// transaction and changes nothing; the account should be locked by the caller.
+func (l *Ledger) UsedTx(ctx context.Context, tx *sqlx.Tx, account string, grant uuid.UUID) (Amount, error) {
+	const find = `SELECT COALESCE(-SUM(u.amount), 0) FROM (
+			SELECT s.lot_id, s.amount FROM qs_credit_shares s JOIN qs_credit_entries e ON e.id = s.entry_id
+				WHERE s.account_id = ? AND e.account_id = ? AND e.kind NOT IN ('expire', 'revoke') AND s.entry_id <> ?
+			UNION ALL SELECT h.lot_id, -h.amount FROM qs_credit_held h WHERE h.account_id = ?
+		) u WHERE u.lot_id IN (SELECT g.lot_id FROM qs_credit_shares g WHERE g.entry_id = ? AND g.account_id = ? AND g.amount > 0)`
+	var used Amount
+	if err := l.db.GetTx(ctx, tx, &used, find, account, account, grant, account, grant, account); err != nil {
+		return 0, fmt.Errorf("credits: what was used of entry %s: %w", grant, err)
+	}
+	return used, nil
+}

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/stripe/stripe-go/v76"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/quickscale/quickscale/internal/database"
 	"github.com/quickscale/quickscale/internal/dbtest"
@@ -264,6 +265,47 @@ func TestProcess_BacklogWithPoisonDrains(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, int64(count/10), b.Waiting)
 		assert.Equal(t, int64(count/10), b.Dead)
+	})
+}
+
+// After a day's outage Stripe delivers all of the day at once, many events about the same objects among them and some of
+// them twice. Two processes drain it, each event takes effect once, and the figures say how late it is.
+func TestProcess_ADaysBacklogDrainsInTwoProcesses(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) {
+		const count, objects, minutes = 1440, 300, 24 * 60
+		first, second := newInbox(t, db, nil), newInbox(t, db, nil)
+		for _, in := range []*inbox{first, second} {
+			webhook.On(in.Processor, kind, effect(db))
+		}
+		now := time.Now()
+		var group errgroup.Group
+		group.SetLimit(32)
+		for i := range count {
+			body := fmt.Appendf(nil, `{"id":"evt_%d","object":"event","type":%q,"api_version":%q,"created":%d,"livemode":false,"data":{"object":{"id":"cs_%d"}}}`,
+				i, kind, stripe.APIVersion, now.Add(time.Duration(i-minutes)*time.Minute).Unix(), i%objects)
+			for range 1 + i%5/4 { // each fifth twice
+				group.Go(func() error {
+					if code := first.post(body); code != 200 {
+						return fmt.Errorf("status %d", code)
+					}
+					return nil
+				})
+			}
+		}
+		require.NoError(t, group.Wait())
+		first.start(t)
+		second.start(t)
+		require.Eventually(t, func() bool {
+			b, err := first.Backlog(t.Context())
+			return err == nil && b.Waiting == 0
+		}, 2*time.Minute, 50*time.Millisecond)
+		assert.Equal(t, count, first.effects(t))
+		s, err := first.Stats(t.Context(), webhook.StatsParams{})
+		require.NoError(t, err)
+		assert.InDelta(t, 12*time.Hour, s.Lag.P50, float64(time.Hour))
+		assert.InDelta(t, 24*time.Hour, s.Lag.P99, float64(time.Hour))
+		assert.Zero(t, s.Backlog.Dead)
 	})
 }
 

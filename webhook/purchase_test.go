@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/stripe/stripe-go/v76"
@@ -31,7 +32,11 @@ var shopSchema = dbtest.Schema{Name: "shop", Migrate: func(ctx context.Context, 
 	if err != nil {
 		return err
 	}
-	return errors.Join(e.Migrate(ctx), database.Migrate(ctx, db, webhook.Migrations(), credits.Migrations(), billing.Migrations()))
+	if err := errors.Join(e.Migrate(ctx), database.Migrate(ctx, db, webhook.Migrations(), credits.Migrations(), billing.Migrations())); err != nil {
+		return err
+	}
+	_, err = db.Writer().ExecContext(ctx, "CREATE TABLE told (account TEXT NOT NULL, kind TEXT NOT NULL)")
+	return err
 }}
 
 // shop is billing on an inbox that the test itself delivers to: the double only lists its events.
@@ -65,6 +70,10 @@ func newShop(t *testing.T, db *database.DB) *shop {
 	s.Billing, err = billing.New(billing.Config{
 		DB: db.Writer(), ReadDB: db.Reader(), Stripe: s.double.Stripe, Ledger: s.ledger, BaseURL: "https://shop.example", Clock: s.now, Logger: quiet,
 		Customer: func(*http.Request) (billing.Customer, bool) { return billing.Customer{}, false },
+		OnEvent: func(ctx context.Context, tx *sqlx.Tx, e billing.Event) error {
+			_, err := db.ExecTx(ctx, tx, "INSERT INTO told (account, kind) VALUES (?, ?)", e.Account, e.Kind)
+			return err
+		},
 	})
 	require.NoError(t, err)
 	s.Register(s.in.Processor)
@@ -75,6 +84,13 @@ func newShop(t *testing.T, db *database.DB) *shop {
 	s.pack = price.ID
 	require.NoError(t, s.SyncCatalogue(t.Context()))
 	return s
+}
+
+// told are what billing told of an account, sorted.
+func (s *shop) told(t *testing.T, account string) (kinds []string) {
+	t.Helper()
+	require.NoError(t, s.in.db.Select(t.Context(), &kinds, "SELECT kind FROM told WHERE account = ? ORDER BY kind", account))
+	return kinds
 }
 
 // events are the double's, by the function, the oldest first.
@@ -139,6 +155,7 @@ func TestPurchase_AllOrdersOfItsEventsEndAlike(t *testing.T) {
 				history, _, err := s.ledger.History(t.Context(), credits.HistoryParams{Account: account})
 				require.NoError(t, err)
 				assert.Len(t, history, 1, account)
+				assert.Equal(t, []string{"paid"}, s.told(t, account))
 			}
 		}
 	})

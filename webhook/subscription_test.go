@@ -110,6 +110,8 @@ type outcome struct {
 	// Payments and the ledger's Entries, the newest first.
 	Payments []string
 	Entries  []string
+	// Told is what billing told of it, sorted: each occasion once.
+	Told []string
 }
 
 func (s *shop) outcome(t *testing.T, account string) outcome {
@@ -117,7 +119,7 @@ func (s *shop) outcome(t *testing.T, account string) outcome {
 	sub, err := s.FindSubscription(t.Context(), account)
 	require.NoError(t, err)
 	o := outcome{Credits: map[credits.Source]string{}, Status: sub.Status, Plan: sub.Plan.Name, Waiting: sub.PendingPrice + sub.PayURL,
-		Current: s.latest(t, sub.ID).CurrentPeriodEnd == sub.PeriodEnd.Unix()}
+		Told: s.told(t, account), Current: s.latest(t, sub.ID).CurrentPeriodEnd == sub.PeriodEnd.Unix()}
 	balance, err := s.ledger.Balance(t.Context(), account)
 	require.NoError(t, err)
 	for source, amount := range balance.BySource {
@@ -178,7 +180,7 @@ func (s *shop) allOrdersEndAlike(t *testing.T, subs []billing.Subscription, sinc
 // Whatever order the events of a renewal come in, and however often, the end is the same: the new period's credits, once.
 func TestRenewal_AllOrdersOfItsEventsEndAlike(t *testing.T) {
 	t.Parallel()
-	for declined, count := range map[bool]int{false: 2, true: 6} {
+	for declined, count := range map[bool]int{false: 3, true: 8} {
 		t.Run(fmt.Sprintf("declined first: %t", declined), func(t *testing.T) {
 			t.Parallel()
 			dbtest.Run(t, shopSchema, func(t *testing.T, db *database.DB) {
@@ -203,6 +205,7 @@ func TestRenewal_AllOrdersOfItsEventsEndAlike(t *testing.T) {
 				s.allOrdersEndAlike(t, subs, since, count, outcome{
 					Credits: map[credits.Source]string{credits.Subscription: "1000"}, Status: stripe.SubscriptionStatusActive, Plan: "Pro", Current: true,
 					Payments: []string{paid, paid}, Entries: []string{"1000", "-1000", "1000"},
+					Told: []string{"paid", "paid", "subscription_created", "subscription_renewed"},
 				})
 			})
 		})
@@ -213,7 +216,7 @@ func TestRenewal_AllOrdersOfItsEventsEndAlike(t *testing.T) {
 // period, made at Stripe: 60 credits are kept for good, and the 10.00 to pay buy 133.333333 of Pro's.
 func TestPlanChange_AllOrdersOfItsEventsEndAlike(t *testing.T) {
 	t.Parallel()
-	for declined, count := range map[bool]int{false: 2, true: 6} {
+	for declined, count := range map[bool]int{false: 3, true: 8} {
 		t.Run(fmt.Sprintf("declined first: %t", declined), func(t *testing.T) {
 			t.Parallel()
 			dbtest.Run(t, shopSchema, func(t *testing.T, db *database.DB) {
@@ -245,6 +248,7 @@ func TestPlanChange_AllOrdersOfItsEventsEndAlike(t *testing.T) {
 					Status:  stripe.SubscriptionStatusActive, Plan: "Pro", Current: true,
 					Payments: []string{"plan_change succeeded 10.00 USD: 133.333333", "subscription succeeded 10.00 USD: 100"},
 					Entries:  []string{"133.333333", "60", "-60", "-40", "100"},
+					Told:     []string{"paid", "paid", "subscription_changed", "subscription_created"},
 				})
 			})
 		})

@@ -383,3 +383,12 @@ func (s *Server) dropDiscount(tx *work, o object) (object, error) {
 	maps.Copy(gone, d)
 	return gone, s.emit(tx, "customer.discount.deleted", gone)
 }
+
+// deleteSubscriptionDiscount is DELETE /v1/subscriptions/{id}/discount.
+func (s *Server) deleteSubscriptionDiscount(c *call) (object, error) {
+	sub, err := c.path("subscription")
+	if err != nil {
+		return nil, err
+	}
+	return s.dropDiscount(c.tx, sub)
+}

@@ -6,12 +6,14 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/stripe/stripe-go/v76/webhook"
+	"golang.org/x/sync/errgroup"
 )
 
 // The kinds of deliveries in the store: those that are due some time, and those that came to an end.
@@ -26,6 +28,9 @@ const deliveryQueue = "webhooks"
 
 // deliveriesAtOnce bounds what one process claims at a time.
 const deliveriesAtOnce = 50
+
+// sendersAtOnce is how many of them it sends at the same time, so that they arrive in no order, as Stripe's do.
+const sendersAtOnce = 8
 
 // How deliveries go: much faster than Stripe's hours, since a person or a test is waiting.
 const (
@@ -122,14 +127,19 @@ func (s *Server) deliverDue(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	var group errgroup.Group
+	group.SetLimit(sendersAtOnce)
 	for _, p := range parcels {
-		status := s.send(ctx, p)
-		if ctx.Err() != nil {
-			return 0, ctx.Err() // the lease ends, and whoever delivers next sends it again
-		}
-		if err := s.quietly(ctx, func(tx *work) error { return s.note(tx, p, status) }); err != nil {
-			return 0, err
-		}
+		group.Go(func() error {
+			status := s.send(ctx, p)
+			if ctx.Err() != nil {
+				return ctx.Err() // the lease ends, and whoever delivers next sends it again
+			}
+			return s.quietly(ctx, func(tx *work) error { return s.note(tx, p, status) })
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return 0, err
 	}
 	return len(parcels), nil
 }
@@ -193,6 +203,7 @@ func (s *Server) send(ctx context.Context, p parcel) int {
 		return 0
 	}
 	defer res.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, maxBody)) // so that the connection is used again; what it says does not matter
 	return res.StatusCode
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 )
 
@@ -147,3 +148,5 @@ func newID(prefix string) string {
 
 // secret is a random part of a client secret or a webhook secret.
 func secret() string { return strings.TrimPrefix(newID(""), "_") }
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }

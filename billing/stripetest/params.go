@@ -235,3 +235,18 @@ func (p *params) metadata(old any) map[string]any {
 	}
 	return merged
 }
+
+// first returns the first of the parameters that was sent, with whatever is below it.
+func (p *params) first(names ...string) string {
+	for _, name := range names {
+		if p.has(name) {
+			return name
+		}
+		for full := range p.values {
+			if strings.HasPrefix(full, p.key(name)+"[") {
+				return name
+			}
+		}
+	}
+	return ""
+}

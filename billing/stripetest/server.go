@@ -102,7 +102,7 @@ func NewServer(cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	s := &Server{cfg: cfg, mux: http.NewServeMux(), http: &http.Client{Timeout: deliveryTimeout}, wake: make(chan struct{}, 1), slow: map[string]bool{}}
+	s := &Server{cfg: cfg, mux: http.NewServeMux(), http: &http.Client{Timeout: deliveryTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: sendersAtOnce, Proxy: http.ProxyFromEnvironment}}, wake: make(chan struct{}, 1), slow: map[string]bool{}}
 	var err error
 	if s.pages, err = loadPages(); err != nil {
 		return nil, err

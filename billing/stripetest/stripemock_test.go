@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/quickscale/quickscale/billing/internal/stripemock"
 	"github.com/quickscale/quickscale/internal/dbtest"
+	"github.com/quickscale/quickscale/internal/stripemock"
 )
 
 // recorder sees what the clients of this package's tests send.

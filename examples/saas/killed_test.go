@@ -44,7 +44,7 @@ func TestSmoke_KilledInTheMiddleOfACall(t *testing.T) {
 			v := visit(t, p)
 			v.join("grace@example.com")
 			v.buy()
-			key := v.find(v.post("/account/api-keys", "name", "laptop"), `(qs_[a-z0-9]+\.[A-Za-z0-9_-]+)`)
+			key := v.find(v.post("/account/api-keys", "name", "laptop"), `(qs_[a-z0-9_]+\.[A-Za-z0-9_-]+)`)
 			db, err := database.Open(t.Context(), databaseURL)
 			require.NoError(t, err)
 			t.Cleanup(func() { assert.NoError(t, db.Close()) })

@@ -60,7 +60,7 @@ func runCurl(t *testing.T, command string) {
 	v := visit(t, p)
 	v.join("grace@example.com")
 	v.buy()
-	key := v.find(v.post("/account/api-keys", "name", "readme"), `(qs_[a-z0-9]+\.[A-Za-z0-9_-]+)`)
+	key := v.find(v.post("/account/api-keys", "name", "readme"), `(qs_[a-z0-9_]+\.[A-Za-z0-9_-]+)`)
 	shell := exec.CommandContext(t.Context(), "sh", "-c", strings.ReplaceAll(command, "http://127.0.0.1:8080", p.base))
 	shell.Env = append(os.Environ(), "KEY="+key)
 	out, err := shell.Output()

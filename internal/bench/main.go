@@ -2,9 +2,10 @@
 // differ, and what runs beside the benchmark slows both sides.
 //
 //	go run ./internal/bench credits [-quick] [-only many,hot]
+//	go run ./internal/bench webhook|billing [-quick]
 //
 // It prints a table, and for each target a line such as "RATIO credits.A 3.41". PostgreSQL is found as the tests find
-// theirs; it must sync its commits, and one is started where it does not. See docs/performance-credits.md.
+// theirs; it must sync its commits, and one is started where it does not. See docs/performance-credits.md, docs/performance-billing.md.
 package main
 
 import (
@@ -61,6 +62,7 @@ func pick[T any](o options, quick, full T) T {
 
 // subjects are what can be measured; each has a file of its own.
 var subjects = map[string]func(ctx context.Context, o options, r *report) error{
+	"billing": benchBilling,
 	"credits": benchCredits,
 	"webhook": benchWebhook,
 }

@@ -94,7 +94,7 @@ func newHookBench(ctx context.Context, o options, r *report) (b *hookBench, stop
 	}
 	dropAll := stop
 	stop = func() error { return errors.Join(b.db.Close(), dropAll()) }
-	p, err := newHookInbox(b.db, b.engine)
+	p, err := newHookInbox(b.db, b.engine, 0)
 	if err == nil {
 		err = errors.Join(b.engine.Migrate(ctx), p.Migrate(ctx))
 	}
@@ -120,8 +120,9 @@ func openHooks(ctx context.Context, url string, workers int) (*database.DB, *job
 	return db, engine, nil
 }
 
-func newHookInbox(db *database.DB, engine *jobs.Engine) (*webhook.Processor, error) {
-	p, err := webhook.New(webhook.Config{DB: db.Writer(), ReadDB: db.Reader(), Jobs: engine.Client(), Secrets: []string{hookSecret},
+// newHookInbox makes an inbox that tries as many events at once as given; 0: as many as it does by itself.
+func newHookInbox(db *database.DB, engine *jobs.Engine, parallel int) (*webhook.Processor, error) {
+	p, err := webhook.New(webhook.Config{DB: db.Writer(), ReadDB: db.Reader(), Jobs: engine.Client(), Secrets: []string{hookSecret}, Parallel: parallel,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	if err != nil {
 		return nil, err
@@ -375,9 +376,11 @@ func (b *hookBench) draining(ctx context.Context) error {
 		}
 		mine, theirs := float64(c.events)/ours.Seconds(), float64(c.events)/idle.Seconds()
 		b.r.linef(fmt.Sprintf("drain %d, %s", c.events, c.what), "%.0f/s; River's no-ops %.0f/s; %.2f of it", mine, theirs, mine/theirs)
-		if c.workers == 0 {
-			b.r.ratio("webhook.drain", mine/theirs, "≥ 0.7")
+		name := "webhook.drain"
+		if c.workers > 0 {
+			name = "webhook.drain.unthrottled" // River is held up by nothing but the database
 		}
+		b.r.ratio(name, mine/theirs, "≥ 0.7")
 	}
 	return nil
 }
@@ -453,7 +456,7 @@ func drainWorker(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	p, err := newHookInbox(db, engine)
+	p, err := newHookInbox(db, engine, n)
 	if err != nil {
 		return err
 	}

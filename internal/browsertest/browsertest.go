@@ -190,6 +190,12 @@ func (b *Browser) Click(selector string) {
 	read(b, "click "+selector, follow(chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible)))
 }
 
+// Press clicks what leads to no other page, such as a box to tick.
+func (b *Browser) Press(selector string) {
+	b.tb.Helper()
+	b.run("press "+selector, chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
+}
+
 // ClickText presses the link or button of the content whose text begins so, and waits for the page that follows.
 func (b *Browser) ClickText(text string) {
 	b.tb.Helper()

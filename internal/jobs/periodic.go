@@ -61,7 +61,7 @@ func (e *Engine) Every(name string, interval time.Duration, fn func(ctx context.
 	}
 	e.tasks.byName[name] = fn
 	job := river.NewPeriodicJob(river.PeriodicInterval(interval), func() (river.JobArgs, *river.InsertOpts) {
-		return taskArgs{name}, &river.InsertOpts{MaxAttempts: taskAttempts, UniqueOpts: river.UniqueOpts{ByArgs: true, ByState: unfinished}}
+		return taskArgs{name}, onceUnfinished()
 	}, &river.PeriodicJobOpts{ID: name, RunOnStart: true})
 	if _, err := e.client.PeriodicJobs().AddSafely(job); err != nil {
 		return fmt.Errorf("jobs: task %s: %w", name, err)

@@ -25,7 +25,7 @@ var (
 )
 
 // Decode reads a form or a JSON object, told apart by the Content-Type, into the struct that dst points to. Its
-// fields are named by their json tags and are strings, booleans or integers. A form's other fields are ignored, as
+// fields are named by their json tags and are strings, booleans, integers or lists of strings. A form's other fields are ignored, as
 // browsers and buttons add some; a JSON object's are refused. Text is trimmed of white space around it except in
 // fields tagged `trim:"no"`, such as passwords. Text that is not valid UTF-8, or holds NUL, is refused.
 func Decode(w http.ResponseWriter, r *http.Request, dst any) error {
@@ -88,6 +88,10 @@ func decodeForm(form map[string][]string, dst any) error {
 		if name == "" || len(values) == 0 {
 			continue
 		}
+		if list, ok := reflect.TypeAssert[*[]string](v.FieldByIndex(f.Index).Addr()); ok {
+			*list = values
+			continue
+		}
 		if message := setField(v.FieldByIndex(f.Index), values[0]); message != "" {
 			wrong[name] = message
 		}
@@ -141,6 +145,9 @@ func clean(v reflect.Value) error {
 	wrong := map[string]string{}
 	for f := range v.Type().Fields() {
 		field := v.FieldByIndex(f.Index)
+		if list, ok := reflect.TypeAssert[[]string](field); ok && !isText(strings.Join(list, "")) {
+			wrong[fieldName(f)] = "This holds characters that are no text."
+		}
 		if field.Kind() != reflect.String {
 			continue
 		}

@@ -32,7 +32,11 @@ var statuses = map[string]int{
 	"timeout":                   http.StatusGatewayTimeout,
 	"execution_failed":          http.StatusBadGateway,
 	"invalid_credentials":       http.StatusUnauthorized,
+	"confirmation_required":     http.StatusForbidden,
 	"account_disabled":          http.StatusForbidden,
+	"second_step":               http.StatusUnauthorized,
+	"login_expired":             http.StatusUnauthorized,
+	"passkey_invalid":           http.StatusUnprocessableEntity,
 }
 
 // Status is the HTTP status of a machine code.

@@ -61,6 +61,8 @@ func (l Link) Current(p string) bool {
 type Person struct {
 	Name, Email string
 	AccountURL  string
+	// Links are further pages of theirs, which the account's own navigation ends with.
+	Links []Link
 }
 
 //go:embed templates

@@ -291,6 +291,8 @@ func TestDecode_FormsAndJSONAlike(t *testing.T) {
 		Remember bool   `json:"remember"`
 		Count    int    `json:"count"`
 		Secret   string `json:"-"`
+
+		Kinds []string `json:"kinds"`
 	}
 	decode := func(kind, body string) (input, error) {
 		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
@@ -301,12 +303,12 @@ func TestDecode_FormsAndJSONAlike(t *testing.T) {
 		err := web.Decode(httptest.NewRecorder(), r, &in)
 		return in, err
 	}
-	want := input{Email: "a@b.c", Password: " x ", Remember: true, Count: 3}
-	form := url.Values{"email": {" a@b.c "}, "password": {" x "}, "remember": {"on"}, "count": {"3"}, "Secret": {"no"}, "-": {"no"}, "submit": {""}}
+	want := input{Email: "a@b.c", Password: " x ", Remember: true, Count: 3, Kinds: []string{"a", "b"}}
+	form := url.Values{"email": {" a@b.c "}, "password": {" x "}, "remember": {"on"}, "count": {"3"}, "kinds": {"a", "b"}, "Secret": {"no"}, "-": {"no"}, "submit": {""}}
 	got, err := decode("application/x-www-form-urlencoded", form.Encode())
 	require.NoError(t, err)
 	assert.Equal(t, want, got)
-	got, err = decode("application/json; charset=utf-8", `{"email":" a@b.c ","password":" x ","remember":true,"count":3}`)
+	got, err = decode("application/json; charset=utf-8", `{"email":" a@b.c ","password":" x ","remember":true,"count":3,"kinds":["a","b"]}`)
 	require.NoError(t, err)
 	assert.Equal(t, want, got)
 
@@ -319,6 +321,7 @@ func TestDecode_FormsAndJSONAlike(t *testing.T) {
 		{"application/x-www-form-urlencoded", "remember=maybe", problem.CodeInvalid, "remember"},
 		{"application/json", `{"email":"a\u0000"}`, problem.CodeInvalid, "email"},
 		{"application/x-www-form-urlencoded", "email=%ff", problem.CodeInvalid, "email"},
+		{"application/x-www-form-urlencoded", "kinds=a&kinds=%00", problem.CodeInvalid, "kinds"},
 		{"text/xml", `<a/>`, "unsupported_media_type", ""},
 		{"application/json", `{"email":"` + strings.Repeat("a", web.MaxForm) + `"}`, problem.CodeTooLarge, ""},
 	} {

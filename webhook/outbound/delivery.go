@@ -152,6 +152,7 @@ type attempt struct {
 	status int
 	err    error
 	took   time.Duration
+	answer string
 }
 
 func (a attempt) delivered() bool { return a.err == nil && a.status >= 200 && a.status < 300 }
@@ -169,12 +170,20 @@ func (a attempt) text() string {
 		err = u.Err
 	}
 	const limit = 300
-	text := strings.ReplaceAll(strings.ToValidUTF8(err.Error(), "\ufffd"), "\x00", "")
+	text := storable(err.Error())
 	return strings.ToValidUTF8(text[:min(len(text), limit)], "")
 }
 
-// maxAnswer is how much of an answer is read, so that the connection can be used again.
-const maxAnswer = 64 << 10
+// How much of an answer is read, so that the connection can be used again, and how much of it is kept for the log.
+const (
+	maxAnswer = 64 << 10
+	maxKept   = 2 << 10
+)
+
+// storable is a text as both databases take it.
+func storable(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\ufffd"), "\x00", "")
+}
 
 // try sends a message once. The error is ours; what the endpoint did wrong is in the attempt.
 func (o *Outbound) try(ctx context.Context, d deliveryRow, e endpointRow) (attempt, error) {
@@ -200,8 +209,12 @@ func (o *Outbound) try(ctx context.Context, d deliveryRow, e endpointRow) (attem
 		return attempt{made: true, err: err, took: time.Since(started)}, nil
 	}
 	defer res.Body.Close()
-	_, err = io.Copy(io.Discard, io.LimitReader(res.Body, maxAnswer))
-	a := attempt{made: true, status: res.StatusCode, took: time.Since(started)}
+	body := io.LimitReader(res.Body, maxAnswer)
+	kept, err := io.ReadAll(io.LimitReader(body, maxKept))
+	if err == nil {
+		_, err = io.Copy(io.Discard, body)
+	}
+	a := attempt{made: true, status: res.StatusCode, took: time.Since(started), answer: storable(string(kept))}
 	if !a.delivered() {
 		a.err = err
 	}
@@ -260,8 +273,10 @@ func (o *Outbound) note(ctx context.Context, d deliveryRow, a attempt, pause tim
 		if err := o.log(ctx, tx, d.ID, a, now); err != nil {
 			return err
 		}
-		disabled, err = o.health(ctx, tx, d, a, now)
-		return err
+		if disabled, err = o.health(ctx, tx, d, a, now); err != nil || disabled == nil || o.cfg.OnDisabled == nil {
+			return err
+		}
+		return o.cfg.OnDisabled(ctx, tx, *disabled)
 	})
 	if err != nil {
 		return false, fmt.Errorf("outbound: note the try of delivery %s: %w", d.ID, err)
@@ -272,9 +287,6 @@ func (o *Outbound) note(ctx context.Context, d deliveryRow, a attempt, pause tim
 	if disabled != nil {
 		o.cfg.Logger.WarnContext(ctx, "webhook endpoint disabled", slog.String("endpoint", disabled.ID.String()), slog.String("account", disabled.Account),
 			slog.String("reason", disabled.DisabledWhy))
-		if o.cfg.OnDisabled != nil {
-			o.cfg.OnDisabled(ctx, *disabled)
-		}
 	}
 	return status == StatusWaiting, nil
 }
@@ -295,8 +307,8 @@ func (o *Outbound) log(ctx context.Context, tx *sqlx.Tx, delivery uuid.UUID, a a
 	if err != nil {
 		return fmt.Errorf("make an id: %w", err)
 	}
-	const insert = `INSERT INTO qs_outbound_attempts (id, delivery_id, status, error, took, created_at) VALUES (?, ?, ?, ?, ?, ?)`
-	_, err = o.db.ExecTx(ctx, tx, insert, id, delivery, a.status, a.text(), a.took.Microseconds(), database.At(now))
+	const insert = `INSERT INTO qs_outbound_attempts (id, delivery_id, status, error, answer, took, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)`
+	_, err = o.db.ExecTx(ctx, tx, insert, id, delivery, a.status, a.text(), a.answer, a.took.Microseconds(), database.At(now))
 	return err
 }
 
@@ -401,8 +413,10 @@ func (o *Outbound) FindDelivery(ctx context.Context, account string, id uuid.UUI
 type Attempt struct {
 	ID uuid.UUID `json:"id"`
 	// Status is the answer's HTTP status, 0 when there was none.
-	Status int           `json:"status"`
-	Error  string        `json:"error,omitempty"`
+	Status int    `json:"status"`
+	Error  string `json:"error,omitempty"`
+	// Answer is the beginning of the answer's body, up to 2 KiB.
+	Answer string        `json:"answer,omitempty"`
 	Took   time.Duration `json:"took_ns"`
 	At     time.Time     `json:"at"`
 }
@@ -416,16 +430,17 @@ func (o *Outbound) Attempts(ctx context.Context, account string, delivery uuid.U
 		ID     uuid.UUID     `db:"id"`
 		Status int           `db:"status"`
 		Error  string        `db:"error"`
+		Answer string        `db:"answer"`
 		Took   int64         `db:"took"`
 		At     database.Time `db:"created_at"`
 	}
-	const query = `SELECT id, status, error, took, created_at FROM qs_outbound_attempts WHERE delivery_id = ? ORDER BY id DESC LIMIT ?`
+	const query = `SELECT id, status, error, answer, took, created_at FROM qs_outbound_attempts WHERE delivery_id = ? ORDER BY id DESC LIMIT ?`
 	if err := o.db.Select(ctx, &rows, query, delivery, MaxPage); err != nil {
 		return nil, fmt.Errorf("outbound: log of delivery %s: %w", delivery, err)
 	}
 	list := make([]Attempt, len(rows))
 	for i, r := range rows {
-		list[i] = Attempt{ID: r.ID, Status: r.Status, Error: r.Error, Took: time.Duration(r.Took) * time.Microsecond, At: r.At.Time}
+		list[i] = Attempt{ID: r.ID, Status: r.Status, Error: r.Error, Answer: r.Answer, Took: time.Duration(r.Took) * time.Microsecond, At: r.At.Time}
 	}
 	return list, nil
 }

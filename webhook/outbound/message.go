@@ -18,12 +18,29 @@ import (
 
 // The types of events that this library's packages have. A host may add its own by [Config.Types].
 const (
-	TypeCreditsLow          = "credits.low"
-	TypePurchaseCompleted   = "purchase.completed"
-	TypeSubscriptionChanged = "subscription.changed"
+	TypeCreditsLow            = "credits.low"
+	TypeCreditsExpiring       = "credits.expiring"
+	TypePurchaseCompleted     = "purchase.completed"
+	TypePaymentRefunded       = "payment.refunded"
+	TypeSubscriptionCreated   = "subscription.created"
+	TypeSubscriptionRenewed   = "subscription.renewed"
+	TypeSubscriptionChanged   = "subscription.changed"
+	TypeSubscriptionCanceled  = "subscription.canceled"
+	TypeSubscriptionResumed   = "subscription.resumed"
+	TypeSubscriptionPaused    = "subscription.paused"
+	TypeSubscriptionPastDue   = "subscription.past_due"
+	TypeSubscriptionRecovered = "subscription.recovered"
+	TypeSubscriptionEnded     = "subscription.ended"
 	// TypeTest is what [Outbound.SendTest] sends. Endpoints cannot ask for it.
 	TypeTest = "webhook.test"
 )
+
+// DefaultTypes are all types of the library's packages.
+func DefaultTypes() []string {
+	return []string{TypeCreditsLow, TypeCreditsExpiring, TypePurchaseCompleted, TypePaymentRefunded, TypeSubscriptionCreated, TypeSubscriptionRenewed,
+		TypeSubscriptionChanged, TypeSubscriptionCanceled, TypeSubscriptionResumed, TypeSubscriptionPaused, TypeSubscriptionPastDue,
+		TypeSubscriptionRecovered, TypeSubscriptionEnded}
+}
 
 // CreditsLow is the data of [TypeCreditsLow]. Amounts of credits are decimal texts.
 type CreditsLow struct {
@@ -32,22 +49,43 @@ type CreditsLow struct {
 	Threshold string `json:"threshold"`
 }
 
-// PurchaseCompleted is the data of [TypePurchaseCompleted]. Amount is in the currency's minor unit.
+// CreditsExpiring is the data of [TypeCreditsExpiring]. Amount is of credits, and First is when the first of them expire.
+type CreditsExpiring struct {
+	Account string    `json:"account"`
+	Amount  string    `json:"amount"`
+	First   time.Time `json:"first"`
+}
+
+// PaymentRefunded is the data of [TypePaymentRefunded]. Amount is in the currency's minor unit.
+type PaymentRefunded struct {
+	Account  string `json:"account"`
+	Payment  string `json:"payment"`
+	Refund   string `json:"refund"`
+	Amount   int64  `json:"amount"`
+	Currency string `json:"currency"`
+}
+
+// PurchaseCompleted is the data of [TypePurchaseCompleted]. Type is what was paid for, such as credit_purchase. Amount is in the currency's minor unit.
 type PurchaseCompleted struct {
 	Account  string `json:"account"`
 	Payment  string `json:"payment"`
+	Type     string `json:"type"`
 	Amount   int64  `json:"amount"`
 	Currency string `json:"currency"`
 	Credits  string `json:"credits"`
 }
 
-// SubscriptionChanged is the data of [TypeSubscriptionChanged]. Status is Stripe's word.
+// SubscriptionChanged is the data of all types that begin with "subscription.": the subscription as it is then. Status
+// is Stripe's word. NextPrice is the plan that begins with the next period, when it is another.
 type SubscriptionChanged struct {
-	Account      string     `json:"account"`
-	Subscription string     `json:"subscription"`
-	Status       string     `json:"status"`
-	Price        string     `json:"price"`
-	PeriodEnd    *time.Time `json:"period_end,omitempty"`
+	Account           string     `json:"account"`
+	Subscription      string     `json:"subscription"`
+	Status            string     `json:"status"`
+	Price             string     `json:"price"`
+	NextPrice         string     `json:"next_price,omitempty"`
+	Quantity          int64      `json:"quantity"`
+	PeriodEnd         *time.Time `json:"period_end,omitempty"`
+	CancelAtPeriodEnd bool       `json:"cancel_at_period_end"`
 }
 
 // Message is what is sent.

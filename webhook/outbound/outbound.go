@@ -58,8 +58,7 @@ type Config struct {
 	Jobs Jobs
 	// Key seals the endpoints' secrets: 32 bytes or more, the same in all processes. Required.
 	Key []byte
-	// Types are the types of events that there are. Empty: [TypeCreditsLow], [TypePurchaseCompleted] and
-	// [TypeSubscriptionChanged].
+	// Types are the types of events that there are. Empty: [DefaultTypes].
 	Types []string
 	// MaxAttempts is how often a message is sent to an endpoint before it has failed. 0: 10.
 	MaxAttempts int
@@ -69,8 +68,10 @@ type Config struct {
 	DisableAfter time.Duration
 	// Timeout bounds one try, redirects included. 0: 15 s.
 	Timeout time.Duration
-	// OnDisabled is called after an endpoint was disabled, such as to tell its owner. Nil: it is only logged.
-	OnDisabled func(ctx context.Context, e Endpoint)
+	// OnDisabled is called when an endpoint was disabled because it fails, in the transaction that does so, and mostly
+	// queues a mail to its owner in it. An error undoes that transaction, and the message is then sent again. Nil: it is
+	// only logged.
+	OnDisabled func(ctx context.Context, tx *sqlx.Tx, e Endpoint) error
 	// AllowLoopback lets endpoints be at loopback addresses and without TLS, for tests and development only.
 	AllowLoopback bool
 	// UserAgent names the sender. Empty: "QuickScale-Webhooks/1".
@@ -112,7 +113,7 @@ func New(cfg Config) (*Outbound, error) {
 		return nil, fmt.Errorf("outbound: Config.Key: %w", err)
 	}
 	if len(cfg.Types) == 0 {
-		cfg.Types = []string{TypeCreditsLow, TypePurchaseCompleted, TypeSubscriptionChanged}
+		cfg.Types = DefaultTypes()
 	}
 	if cfg.MaxAttempts == 0 {
 		cfg.MaxAttempts = DefaultMaxAttempts

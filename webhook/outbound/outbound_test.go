@@ -38,6 +38,12 @@ var schema = dbtest.Schema{Name: "outbound", Migrate: func(ctx context.Context, 
 	return errors.Join(e.Migrate(ctx), database.Migrate(ctx, db, outbound.Migrations()))
 }}
 
+// How long, and how often, a test looks for what happens in the background.
+const (
+	timeout = time.Minute
+	tick    = 10 * time.Millisecond
+)
+
 var key = []byte("a key of at least thirty-two bytes")
 
 // clock is one that a test moves.
@@ -115,6 +121,7 @@ type receiver struct {
 	got    []*http.Request
 	bodies []string
 	answer atomic.Int64
+	text   atomic.Value
 }
 
 func receive(t *testing.T) *receiver {
@@ -130,6 +137,9 @@ func receive(t *testing.T) *receiver {
 		r.got, r.bodies = append(r.got, req), append(r.bodies, string(body))
 		r.mu.Unlock()
 		w.WriteHeader(int(r.answer.Load()))
+		if text, ok := r.text.Load().(string); ok {
+			_, _ = io.WriteString(w, text)
+		}
 	}))
 	t.Cleanup(r.Close)
 	return r
@@ -245,7 +255,7 @@ func TestDeliver_EndpointThatFailsForDaysIsDisabled(t *testing.T) {
 		c, told := newClock(), make(chan outbound.Endpoint, 2)
 		s, r := start(t, db, func(cfg *outbound.Config) {
 			cfg.Clock, cfg.MaxAttempts = c.now, 1
-			cfg.OnDisabled = func(_ context.Context, e outbound.Endpoint) { told <- e }
+			cfg.OnDisabled = func(_ context.Context, _ *sqlx.Tx, e outbound.Endpoint) error { told <- e; return nil }
 		}), receive(t)
 		e, _ := s.endpoint(r.URL)
 		r.answer.Store(http.StatusBadGateway)

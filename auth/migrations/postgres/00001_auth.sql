@@ -8,7 +8,10 @@ CREATE TABLE qs_auth_users (
     -- name_key is the name in lower case, for search.
     name_key      TEXT NOT NULL DEFAULT '',
     role          TEXT NOT NULL CHECK (role IN ('user', 'admin')),
-    password_hash TEXT NOT NULL CHECK (password_hash LIKE '$argon2id$%'),
+    -- Empty: the account has no password.
+    password_hash TEXT NOT NULL CHECK (password_hash = '' OR password_hash LIKE '$argon2id$%'
+        -- Imported, until the next log-in.
+        OR password_hash LIKE '$2_$%' OR password_hash LIKE 'pbkdf2_sha256$%'),
     -- The SHA-256 of the ticket that the browser of the latest sign-up holds, until the address is verified.
     signup_ticket BYTEA CHECK (length(signup_ticket) = 32),
     failed_logins INTEGER NOT NULL DEFAULT 0 CHECK (failed_logins >= 0),
@@ -32,6 +35,8 @@ CREATE TABLE qs_auth_sessions (
     ip           TEXT NOT NULL,
     agent        TEXT NOT NULL,
     created_at   TIMESTAMPTZ NOT NULL,
+    -- When the person last proved who they are in it.
+    auth_at      TIMESTAMPTZ NOT NULL,
     last_seen_at TIMESTAMPTZ NOT NULL,
     idle_until   TIMESTAMPTZ NOT NULL,
     expires_at   TIMESTAMPTZ NOT NULL,
@@ -60,8 +65,12 @@ CREATE TABLE qs_auth_api_keys (
     id           UUID PRIMARY KEY,
     user_id      UUID NOT NULL REFERENCES qs_auth_users (id) ON DELETE CASCADE,
     name         TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND 100),
-    prefix       TEXT NOT NULL UNIQUE CHECK (length(prefix) = 15),
+    prefix       TEXT NOT NULL UNIQUE CHECK (length(prefix) = 20),
     secret_hash  BYTEA NOT NULL CHECK (length(secret_hash) = 32),
+    -- What it may do, in order and between spaces; never nothing.
+    scopes       TEXT NOT NULL CHECK (scopes <> ''),
+    -- From where it works, as CIDRs between spaces. Empty: from everywhere.
+    networks     TEXT NOT NULL DEFAULT '',
     created_at   TIMESTAMPTZ NOT NULL,
     expires_at   TIMESTAMPTZ,
     last_used_at TIMESTAMPTZ,

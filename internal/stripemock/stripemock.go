@@ -107,6 +107,35 @@ func (r *Recorder) Check(ctx context.Context) (checked int, err error) {
 	return len(r.shapes) - len(refused), errors.Join(refused...)
 }
 
+// Fixtures asks for objects by their paths and returns them as Stripe's own examples have them.
+func Fixtures(ctx context.Context, paths ...string) (objects [][]byte, err error) {
+	base, stop, err := start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	for _, path := range paths {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Authorization", "Bearer sk_test_123")
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return nil, err
+		}
+		object, err := io.ReadAll(res.Body)
+		if err = errors.Join(err, res.Body.Close()); err != nil {
+			return nil, err
+		}
+		if res.StatusCode != http.StatusOK {
+			return nil, fmt.Errorf("stripemock: GET %s answers %d: %s", path, res.StatusCode, object)
+		}
+		objects = append(objects, object)
+	}
+	return objects, nil
+}
+
 // send returns the refusal of a request, empty when it was taken.
 func send(ctx context.Context, base string, q request) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, q.method, base+q.path, strings.NewReader(q.body))

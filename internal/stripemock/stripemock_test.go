@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/quickscale/quickscale/billing/internal/stripemock"
+	"github.com/quickscale/quickscale/internal/stripemock"
 )
 
 // A double that takes everything is found out.
