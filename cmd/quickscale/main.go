@@ -96,6 +96,7 @@ func newRoot() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newBilling(), newLedger(), newStripe(), newWebhook())
+	root.AddCommand(newServices()...)
 	return root
 }
 
