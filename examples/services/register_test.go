@@ -54,7 +54,7 @@ func TestExamples_AreChargedWhatTheyDo(t *testing.T) {
 			{"image-processing", imageprocessing.Input{Image: services.File{Name: "a.png", Data: picture}}, "0.2", `"format":"png"`},
 			{"image-processing", imageprocessing.Input{Image: services.File{Name: "a.png", Data: picture}, Operation: imageprocessing.Resize, Width: 40}, "1", `"width":40`},
 			{"data-validation", datavalidation.Input{Data: "id\n1\n2\nx\n", Rules: []string{"id:integer"}}, "0.03", `"invalid":1`},
-			{"sentiment", sentiment.Input{Text: "What a wonderful day"}, "0.05", `"sentiment":"positive"`},
+			{"sentiment", sentiment.Input{Text: "What a wonderful, delicious breakfast"}, "0.05", `"sentiment":"positive"`},
 		} {
 			result, err := shop.Run(t.Context(), services.RunParams{Account: "ada", Service: c.service, Input: c.input})
 			require.NoError(t, err, c.service)

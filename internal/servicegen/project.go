@@ -142,7 +142,7 @@ func (p *Project) Select(what string) bool {
 		}
 	}
 	p.Services = kept
-	p.Findings = slices.DeleteFunc(p.Findings, func(f Finding) bool {
+	p.Findings = slices.DeleteFunc(slices.Clone(p.Findings), func(f Finding) bool {
 		for dir := range dirs {
 			if f.File == dir || under(f.File, dir) {
 				return false
