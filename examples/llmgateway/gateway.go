@@ -140,7 +140,11 @@ func reach(amount, price credits.Amount, most int64) (int64, error) {
 	n := min(int64(tokens), most)
 	// MulDiv rounds up, and so does the price of the tokens.
 	for ; n > 0; n-- {
-		if price, err := price.MulDiv(n, perMillion); err != nil || price <= amount {
+		costs, err := price.MulDiv(n, perMillion)
+		if err != nil {
+			return 0, fmt.Errorf("price of %d tokens: %w", n, err)
+		}
+		if costs <= amount {
 			break
 		}
 	}
@@ -160,8 +164,11 @@ type completion struct {
 // cutShort is what the caller is told of an answer that credits have shortened.
 const cutShort = "The account's credits reached for a part of the answer only."
 
+// complete gets an answer in one piece. Who does not wait for it pays all the same: the upstream generates it whole.
 func (c *completion) complete(ctx context.Context, u *upstream, body []byte) (Output, error) {
-	raw, a, err := u.complete(ctx, body)
+	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeLimit)
+	defer cancel()
+	raw, a, err := u.complete(asking, body)
 	if err != nil {
 		return Output{}, err
 	}
@@ -222,6 +229,9 @@ func (c *completion) stream(ctx context.Context, u *upstream, body []byte) (Outp
 		return c.call.Send(json.RawMessage(data))
 	})
 	if err != nil && len(out.Parts) == 0 {
+		if errors.Is(ctx.Err(), context.Canceled) { // the caller is gone, and the prompt is read
+			return Output{}, errors.Join(err, c.settle(context.WithoutCancel(ctx), usage{Prompt: c.r.estimatedInput()}))
+		}
 		if errors.Is(err, errBroken) {
 			err = fmt.Errorf("%w: %w", badUpstream("The model's server broke off. Nothing was charged; try again."), err)
 		}

@@ -68,7 +68,7 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			res["usage"] = used
 		}
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(res)
+		fmt.Fprint(w, text(res))
 		return
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
@@ -78,15 +78,22 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	b.part(w, fmt.Sprintf(`{"delta":{},"index":0,"finish_reason":%q}`, finish))
 	if !b.noUsage {
-		text, _ := json.Marshal(used)
-		fmt.Fprintf(w, "data: {\"id\":\"c1\",\"object\":\"chat.completion.chunk\",\"choices\":[],\"usage\":%s}\n\n", text)
+		fmt.Fprintf(w, "data: {\"id\":\"c1\",\"object\":\"chat.completion.chunk\",\"choices\":[],\"usage\":%s}\n\n", text(used))
 	}
 	fmt.Fprint(w, "data: [DONE]\n\n")
 }
 
+// text is a value as JSON.
+func text(v any) string {
+	out, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return string(out)
+}
+
 func (b *backend) word(w http.ResponseWriter, word string) {
-	text, _ := json.Marshal(word)
-	b.part(w, `{"delta":{"content":`+string(text)+`},"index":0,"finish_reason":null}`)
+	b.part(w, `{"delta":{"content":`+text(word)+`},"index":0,"finish_reason":null}`)
 }
 
 func (b *backend) part(w http.ResponseWriter, choice string) {
@@ -292,6 +299,62 @@ func TestStream_ChargesForWhatWasSentWhenTheClientLeaves(t *testing.T) {
 	})
 }
 
+// leaveOnce asks and leaves as soon as the upstream works.
+func (p *place) leaveOnce(ask func(ctx context.Context) error) {
+	p.Helper()
+	ctx, leave := context.WithCancel(p.Context())
+	defer leave()
+	done := make(chan error, 1)
+	go func() { done <- ask(ctx) }()
+	select {
+	case <-p.back.left:
+		leave()
+	case err := <-done:
+		require.Fail(p, "the upstream was not asked", "%v", err)
+	}
+	require.ErrorIs(p, <-done, context.Canceled)
+}
+
+func TestStream_ChargesThePromptWhenTheClientLeavesBeforeTheFirstPart(t *testing.T) {
+	each(t, "10", func() *backend {
+		b := words(0)()
+		b.answer = func(_ http.ResponseWriter, r *http.Request) {
+			b.left <- struct{}{}
+			<-r.Context().Done()
+		}
+		return b
+	}, func(p *place) {
+		p.leaveOnce(func(ctx context.Context) error {
+			stream := p.client.Chat.Completions.NewStreaming(ctx, ask())
+			defer stream.Close()
+			stream.Next()
+			return stream.Err()
+		})
+		p.expect("9.9996")
+	})
+}
+
+func TestComplete_ChargesWhoDoesNotWaitForTheAnswer(t *testing.T) {
+	each(t, "10", func() *backend {
+		b := words(0)()
+		b.answer = func(w http.ResponseWriter, r *http.Request) {
+			b.left <- struct{}{}
+			select {
+			case <-r.Context().Done(): // as it must not be
+			case <-time.After(500 * time.Millisecond):
+				fmt.Fprint(w, `{"choices":[{"message":{"content":"late"},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":1}}`)
+			}
+		}
+		return b
+	}, func(p *place) {
+		p.leaveOnce(func(ctx context.Context) error {
+			_, err := p.client.Chat.Completions.New(ctx, ask())
+			return err
+		})
+		p.expect("9.9891")
+	})
+}
+
 func TestCredits_NoneIsARefusalThatClientsDoNotRepeat(t *testing.T) {
 	each(t, "0", words(5), func(p *place) {
 		client := openai.NewClient(option.WithBaseURL(p.url+"/v1"), option.WithAPIKey("gw-key")) // with its retries
@@ -338,7 +401,8 @@ func TestCredits_RunOutWhereTheUpstreamKnowsNoBound(t *testing.T) {
 	})
 }
 
-func TestUpstream_FailuresCostNothing(t *testing.T) {
+func TestUpstream_FailuresCostNothing(t *testing.T) { //nolint:tparallel // each makes the subtests parallel
+	t.Parallel()
 	for name, c := range map[string]struct {
 		status, want int
 		code, body   string

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // ErrExists says that there is a file where one would be written.
@@ -65,8 +66,8 @@ func (p *Plan) Write() (err error) {
 		if err == nil {
 			return
 		}
-		for i := len(undo) - 1; i >= 0; i-- {
-			err = errors.Join(err, undo[i]())
+		for _, take := range slices.Backward(undo) {
+			err = errors.Join(err, take())
 		}
 	}()
 	for _, f := range p.Files {

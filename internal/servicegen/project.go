@@ -163,12 +163,12 @@ func (p *Project) below(path string) (string, bool) {
 	if err != nil {
 		return "", false
 	}
-	if real, err := filepath.EvalSymlinks(at); err == nil {
-		at = real
+	if followed, err := filepath.EvalSymlinks(at); err == nil {
+		at = followed
 	}
 	root := p.Module.Dir
-	if real, err := filepath.EvalSymlinks(root); err == nil {
-		root = real
+	if followed, err := filepath.EvalSymlinks(root); err == nil {
+		root = followed
 	}
 	rel, err := filepath.Rel(root, at)
 	return rel, err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
@@ -191,8 +191,8 @@ func isNamed(t types.Type, path, name string) bool {
 
 // method finds a method of a type or a pointer to it.
 func method(n *types.Named, name string) *types.Func {
-	for i := range n.NumMethods() {
-		if m := n.Method(i); m.Name() == name {
+	for m := range n.Methods() {
+		if m.Name() == name {
 			return m
 		}
 	}
@@ -217,15 +217,15 @@ func (p *Project) findTypes(pkg *packages.Package) {
 
 // looksLikeService tells that a type has a method that only services have.
 func looksLikeService(n *types.Named) bool {
-	for i := range n.NumMethods() {
-		sig := n.Method(i).Signature()
+	for m := range n.Methods() {
+		sig := m.Signature()
 		for v := range sig.Results().Variables() {
 			if isNamed(v.Type(), servicesPath, "Info") || isNamed(v.Type(), servicesPath, "Pricing") {
 				return true
 			}
 		}
 		for v := range sig.Params().Variables() {
-			if ptr, ok := v.Type().(*types.Pointer); ok && n.Method(i).Name() == "Execute" && isNamed(ptr.Elem(), servicesPath, "Call") {
+			if ptr, ok := v.Type().(*types.Pointer); ok && m.Name() == "Execute" && isNamed(ptr.Elem(), servicesPath, "Call") {
 				return true
 			}
 		}

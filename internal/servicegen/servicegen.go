@@ -66,9 +66,10 @@ func Kinds() []Kind {
 
 // KindNames are the names of all kinds.
 func KindNames() []string {
-	var names []string
-	for _, k := range Kinds() {
-		names = append(names, k.Name)
+	kinds := Kinds()
+	names := make([]string, len(kinds))
+	for i, k := range kinds {
+		names[i] = k.Name
 	}
 	return names
 }

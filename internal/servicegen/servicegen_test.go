@@ -5,6 +5,7 @@ import (
 	"go/format"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -86,7 +87,7 @@ func project(t *testing.T, files string) string {
 	sums, err := os.ReadFile(filepath.Join(root, "go.sum"))
 	require.NoError(t, err)
 	dir := t.TempDir()
-	all := append(txtar.Parse([]byte(files)).Files, txtar.File{Name: "go.mod", Data: text}, txtar.File{Name: "go.sum", Data: sums})
+	all := slices.Concat(txtar.Parse([]byte(files)).Files, []txtar.File{{Name: "go.mod", Data: text}, {Name: "go.sum", Data: sums}})
 	for _, f := range all {
 		to := filepath.Join(dir, filepath.FromSlash(f.Name))
 		require.NoError(t, os.MkdirAll(filepath.Dir(to), 0o750))

@@ -42,7 +42,7 @@ type Input struct {
 	// Operation is one of the constants. Empty: metadata.
 	Operation string `description:"Without a choice the picture is only looked at." enum:"metadata,resize" json:"operation,omitempty" title:"Operation"`
 	// Width and Height bound the resized picture, which keeps its proportions and never grows. 0: no bound; one is needed.
-	Width  int `description:"For resize: the widest that it may be, in pixels." json:"width" title:"Width" validate:"min=0,max=8000"`
+	Width  int `description:"For resize: the widest that it may be, in pixels."  json:"width"  title:"Width"  validate:"min=0,max=8000"`
 	Height int `description:"For resize: the highest that it may be, in pixels." json:"height" title:"Height" validate:"min=0,max=8000"`
 	// Format is that of the resized picture. Empty: PNG for a PNG or GIF, else JPEG.
 	Format string `description:"Of the resized picture; without a choice as it was, or JPEG." enum:"png,jpeg" json:"format,omitempty" title:"Format"`
