@@ -401,7 +401,7 @@ func TestCredits_RunOutWhereTheUpstreamKnowsNoBound(t *testing.T) {
 	})
 }
 
-func TestUpstream_FailuresCostNothing(t *testing.T) { //nolint:tparallel // each makes the subtests parallel
+func TestUpstream_FailuresCostNothing(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		status, want int

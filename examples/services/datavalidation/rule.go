@@ -64,7 +64,7 @@ func parseRule(word string) (rule, error) {
 		r.name, r.oneOf = "one of", strings.Split(word, "|")
 		return r, nil
 	}
-	return r, errors.New("There is no rule " + strconv.Quote(word) + "; they are " + strings.Join(plain, ", ") + ", min=N, max=N, length=N and one of a|b.") //nolint:staticcheck // a sentence for the caller
+	return r, errors.New("There is no rule " + strconv.Quote(word) + "; they are " + strings.Join(plain, ", ") + ", min=N, max=N, length=N and one of a|b.")
 }
 
 // checker applies rules to records.
