@@ -84,7 +84,7 @@ func (c Config) productionFaults() []error {
 		faults = append(faults, errors.New("quickscale: Config.SecretKey (QUICKSCALE_SECRET_KEY) is required in production; make one with: openssl rand -hex 32"))
 	}
 	if c.OutboundLoopback {
-		faults = append(faults, errors.New("quickscale: Config.OutboundLoopback is for development: in production it opens this machine to whoever adds an endpoint"))
+		faults = append(faults, errors.New("quickscale: Config.OutboundLoopback (QUICKSCALE_OUTBOUND_LOOPBACK) is for development: in production it opens this machine to whoever adds an endpoint"))
 	}
 	if c.StripeKey == "" {
 		faults = append(faults, errors.New("quickscale: Config.StripeKey (STRIPE_SECRET_KEY) is required in production: the double is for development"))

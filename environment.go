@@ -39,6 +39,7 @@ type Environment struct {
 //     site by which people can log in. QUICKSCALE_OAUTH_MICROSOFT_TENANT is common unless it says another one;
 //     QUICKSCALE_OAUTH_OIDC_ISSUER is the address of any site that speaks OpenID Connect, _LABEL what people call it
 //   - QUICKSCALE_STAFF_SECOND_FACTOR: true opens the back office only to who logs in with a second step
+//   - QUICKSCALE_OUTBOUND_LOOPBACK: true lets the endpoints of webhooks to customers be on this machine, in development
 //   - QUICKSCALE_TRUSTED_PROXIES: addresses or networks of reverse proxies, separated by commas, such as 10.0.0.0/8
 //   - STRIPE_SECRET_KEY, STRIPE_WEBHOOK_SECRET: the latter may hold several, separated by commas
 //   - STRIPE_API_BASE: a double that runs by itself, in development
@@ -75,6 +76,9 @@ func FromEnvironment(getenv func(string) string) (Environment, error) {
 	}
 	if e.Config.StaffSecondFactor, err = strconv.ParseBool(get("QUICKSCALE_STAFF_SECOND_FACTOR", "false")); err != nil {
 		return Environment{}, errors.New("quickscale: QUICKSCALE_STAFF_SECOND_FACTOR must be true or false")
+	}
+	if e.Config.OutboundLoopback, err = strconv.ParseBool(get("QUICKSCALE_OUTBOUND_LOOPBACK", "false")); err != nil {
+		return Environment{}, errors.New("quickscale: QUICKSCALE_OUTBOUND_LOOPBACK must be true or false")
 	}
 	if e.Config.TrustedProxies, err = prefixesFrom(get("QUICKSCALE_TRUSTED_PROXIES", "")); err != nil {
 		return Environment{}, err

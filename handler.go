@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/quickscale/quickscale/auth"
 	"github.com/quickscale/quickscale/internal/problem"
 	"github.com/quickscale/quickscale/internal/web"
 )
@@ -21,11 +22,11 @@ func (a *App) routes() http.Handler {
 	pages.Handle(authPath+"/", a.Auth.Handler())
 	pages.Handle(accountPath+"/", a.Auth.Handler())
 	if a.hooks != nil {
-		pages.Handle(hooksPath+"/", a.hooks.Handler())
+		pages.Handle(hooksPath+"/", a.Auth.RefuseImpersonation(a.members(auth.OrgRole.MayManage, a.hooks.Handler())))
 	}
-	pages.Handle(billingPath+"/", a.Billing.Handler())
-	pages.Handle(creditsPath+"/", a.pages.Handler())
-	pages.Handle(servicesPath+"/", a.Services.Handler())
+	pages.Handle(billingPath+"/", a.Auth.RefuseImpersonation(a.members(auth.OrgRole.MayPay, a.Billing.Handler())))
+	pages.Handle(creditsPath+"/", a.Auth.RefuseImpersonation(a.pages.Handler()))
+	pages.Handle(servicesPath+"/", a.Auth.RefuseImpersonation(a.Services.Handler()))
 	pages.Handle(adminPath+"/", a.Admin.Handler())
 	if a.outbox != nil {
 		pages.Handle(outboxPath, a.outbox.Handler())
@@ -36,7 +37,7 @@ func (a *App) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", a.Wrap(pages))
 	// Whoever calls the API reads JSON, also when the wrapping refuses the call.
-	mux.Handle(apiPath+"/", web.JSONOnly(a.Wrap(a.Services.APIHandler())))
+	mux.Handle(apiPath+"/", web.JSONOnly(a.Wrap(a.Auth.RefuseImpersonation(a.Services.APIHandler()))))
 	mux.Handle(a.site.AssetPath(), a.site.Assets())
 	// Some sites by which people log in have the browser send a form from there.
 	mux.Handle("POST "+authPath+"/oauth/{name}/callback", a.Auth.Handler())

@@ -2,12 +2,10 @@ package quickscale
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jmoiron/sqlx"
 
-	"github.com/quickscale/quickscale/auth"
 	"github.com/quickscale/quickscale/billing"
 )
 
@@ -29,21 +27,27 @@ var toStaff = map[billing.NoticeKind]bool{
 // billingNotice mails what billing has to say.
 func (a *App) billingNotice(ctx context.Context, tx *sqlx.Tx, n billing.Notice) error {
 	data := billingMail{Notice: n, Settings: a.cfg.BaseURL + billingPath + "/auto-topup"}
-	to := a.cfg.AdminEmail
 	if !toStaff[n.Kind] {
-		u, err := a.Auth.FindUserTx(ctx, tx, n.Account)
-		if errors.Is(err, auth.ErrNotFound) || err == nil && u.DisabledAt != nil {
-			return nil // the account was deleted or closed since, or is no user's
-		}
+		people, err := a.Auth.AccountContactsTx(ctx, tx, n.Account) // nobody where it was deleted or closed since, or is no user's
 		if err != nil {
 			return err
 		}
-		to, data.Name = u.Email, u.Name
-	}
-	if to == "" {
+		for _, u := range people {
+			data.Name = u.Name
+			if err := a.mailBilling(ctx, tx, u.Email, data); err != nil {
+				return err
+			}
+		}
 		return nil
 	}
-	kind := "billing." + string(n.Kind)
+	if a.cfg.AdminEmail == "" {
+		return nil
+	}
+	return a.mailBilling(ctx, tx, a.cfg.AdminEmail, data)
+}
+
+func (a *App) mailBilling(ctx context.Context, tx *sqlx.Tx, to string, data billingMail) error {
+	kind := "billing." + string(data.Kind)
 	m, err := a.mails.Compose(kind, to, data.Name, data)
 	if err != nil {
 		return fmt.Errorf("quickscale: compose %s: %w", kind, err)

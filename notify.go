@@ -9,7 +9,6 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"github.com/quickscale/quickscale/auth"
 	"github.com/quickscale/quickscale/billing"
 	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/mail"
@@ -76,19 +75,21 @@ func (a *App) onExpiring(ctx context.Context, soon credits.ExpiringSoon) error {
 	})
 }
 
-// mailTo queues a mail to an account's person, in tx. Accounts that the host keeps for others than users have nobody to
-// mail, nor has one that is closed.
+// mailTo queues a mail to each of the people who look after an account's money, in tx. Accounts that the host keeps for
+// others than users have nobody to mail, nor has one that is closed.
 func (a *App) mailTo(ctx context.Context, tx *sqlx.Tx, id, kind string, data any) error {
-	u, err := a.Auth.FindUserTx(ctx, tx, id)
-	switch {
-	case errors.Is(err, auth.ErrNotFound), err == nil && u.DisabledAt != nil:
-		return nil
-	case err != nil:
+	people, err := a.Auth.AccountContactsTx(ctx, tx, id)
+	if err != nil {
 		return err
 	}
-	m, err := a.mails.Compose(kind, u.Email, u.Name, data)
-	if err != nil {
-		return fmt.Errorf("quickscale: compose %s: %w", kind, err)
+	for _, u := range people {
+		m, err := a.mails.Compose(kind, u.Email, u.Name, data)
+		if err != nil {
+			return fmt.Errorf("quickscale: compose %s: %w", kind, err)
+		}
+		if err := a.Mail.EnqueueTx(ctx, tx, m); err != nil {
+			return err
+		}
 	}
-	return a.Mail.EnqueueTx(ctx, tx, m)
+	return nil
 }

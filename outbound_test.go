@@ -186,6 +186,20 @@ func TestOutbound_CanBeTurnedOffAndIsGuarded(t *testing.T) {
 	require.Error(t, err, "this machine is no place for an endpoint unless it is said")
 	_, err = quickscale.New(quickscale.Config{DB: db.Writer(), BaseURL: "https://app.example.com", OutboundLoopback: true})
 	require.ErrorContains(t, err, "Config.OutboundLoopback")
+
+	e, err := quickscale.FromEnvironment(environment(map[string]string{"QUICKSCALE_OUTBOUND_LOOPBACK": "1"}))
+	require.NoError(t, err)
+	assert.True(t, e.Config.OutboundLoopback)
+	e, err = quickscale.FromEnvironment(environment(map[string]string{"QUICKSCALE_ENV": "production", "QUICKSCALE_OUTBOUND_LOOPBACK": "1"}))
+	require.NoError(t, err)
+	e.Config.DB = db.Writer()
+	_, err = quickscale.New(e.Config)
+	require.ErrorContains(t, err, "QUICKSCALE_OUTBOUND_LOOPBACK")
+	e, err = quickscale.FromEnvironment(environment(nil))
+	require.NoError(t, err)
+	assert.False(t, e.Config.OutboundLoopback)
+	_, err = quickscale.FromEnvironment(environment(map[string]string{"QUICKSCALE_OUTBOUND_LOOPBACK": "perhaps"}))
+	require.ErrorContains(t, err, "QUICKSCALE_OUTBOUND_LOOPBACK")
 }
 
 func TestOutbound_IsInTheAccountsMenuAndTakesTheHostsTypes(t *testing.T) {

@@ -123,6 +123,13 @@ type Config struct {
 	OutboundTypes []string
 	// OutboundLoopback lets people's endpoints be on this machine and without TLS. In development only.
 	OutboundLoopback bool
+	// WithoutOrganisations leaves out accounts that several people share: everybody has their own and nothing else.
+	WithoutOrganisations bool
+	// Permissions are what roles may do beside the library's own; see [auth.Config.Permissions]. Nil: nothing more.
+	Permissions map[auth.Role][]auth.Permission
+	// AccountData is what the host keeps about accounts, so that it joins their export and their end beside credits,
+	// payments and usage. Nil: nothing.
+	AccountData []auth.AccountData
 	// AdminEmail becomes an administrator once the address is verified. Empty: nobody does.
 	AdminEmail string
 	// OAuth are other sites by which people can log in, such as auth.Google(id, secret). Nil: none.
@@ -239,9 +246,6 @@ func (a *App) Stop(ctx context.Context) error {
 
 // Stripe is the client that the application uses.
 func (a *App) Stripe() *client.API { return a.stripe }
-
-// Ledger account of a user: the user's id.
-func account(u auth.User) string { return u.ID }
 
 // Simulated names what is not real in this process, for a banner at the start: "stripe", "mail". Empty in production.
 func (a *App) Simulated() []string {

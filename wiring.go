@@ -152,8 +152,9 @@ func (a *App) wireAuth() (err error) {
 	a.Auth, err = auth.New(auth.Config{
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Mail: a.Mail, BaseURL: a.cfg.BaseURL, Site: a.site, Panels: a.panels,
 		MailTemplates: a.cfg.MailTemplates, AdminEmail: a.cfg.AdminEmail, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
-		Secret: []byte(a.cfg.SecretKey), OAuth: a.cfg.OAuth, StaffSecondFactor: a.cfg.StaffSecondFactor,
-		TrustedProxies: a.cfg.TrustedProxies, Breaches: a.cfg.Breaches, KeyMode: a.keyMode(),
+		Secret: []byte(a.cfg.SecretKey), OAuth: a.cfg.OAuth, WithoutOrganisations: a.cfg.WithoutOrganisations, Permissions: a.cfg.Permissions, AccountData: a.accountData(),
+		StaffSecondFactor: a.cfg.StaffSecondFactor,
+		TrustedProxies:    a.cfg.TrustedProxies, Breaches: a.cfg.Breaches, KeyMode: a.keyMode(),
 		Hooks: auth.Hooks{OnEmailChange: a.onEmailChange},
 	})
 	return err
@@ -167,9 +168,19 @@ func (a *App) keyMode() auth.KeyMode {
 	return auth.KeyLive
 }
 
-// onEmailChange has Stripe's customer follow the account's address.
+// onEmailChange has Stripe's customers follow the person's address: their own, and those of organisations. Whose address
+// an organisation has is looked up when Stripe is told.
 func (a *App) onEmailChange(ctx context.Context, tx *sqlx.Tx, u auth.User, _ string) error {
-	return a.Billing.FollowCustomerTx(ctx, tx, account(u))
+	accounts, err := a.Auth.Accounts(ctx, u.ID)
+	if err != nil {
+		return err
+	}
+	for _, account := range accounts {
+		if err := a.Billing.FollowCustomerTx(ctx, tx, account.ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *App) wireCredits() (err error) {
@@ -195,15 +206,12 @@ func (a *App) wireCredits() (err error) {
 func (a *App) wireBilling() (err error) {
 	a.Billing, err = billing.New(billing.Config{
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Stripe: a.stripe, Ledger: a.Credits, BaseURL: a.cfg.BaseURL,
-		Customer: func(r *http.Request) (billing.Customer, bool) {
-			u, ok := auth.UserFrom(r.Context())
-			return billing.Customer{Account: account(u), Email: u.Email, Name: u.Name, Verified: u.Verified()}, ok
-		},
-		Grace:  paymentGrace,
-		Frozen: a.frozen,
-		Notify: a.billingNotice,
-		Watch:  a.Credits.SetLowAtTx,
-		Jobs:   a.jobs.Client(), Address: a.addressOf,
+		Customer: a.customerOf,
+		Grace:    paymentGrace,
+		Frozen:   a.frozen,
+		Notify:   a.billingNotice,
+		Watch:    a.Credits.SetLowAtTx,
+		Jobs:     a.jobs.Client(), Address: a.addressOf,
 		OnEvent:  a.onBilling,
 		LoginURL: authPath + "/login", CreditsURL: creditsPath + "/", Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
@@ -214,27 +222,20 @@ func (a *App) wireBilling() (err error) {
 	return a.Billing.AddWorkers(a.jobs.Workers())
 }
 
-// addressOf is the e-mail address of a ledger account, as the last committed change has it; a replica may be behind.
-func (a *App) addressOf(ctx context.Context, account string) (address string, err error) {
-	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		u, err := a.Auth.FindUserTx(ctx, tx, account)
-		if errors.Is(err, auth.ErrNotFound) {
-			return nil
-		}
-		address = u.Email
-		return err
-	})
-	return address, err
-}
-
 // frozen tells whether an account may not buy: its credits are frozen, or it is closed.
 func (a *App) frozen(ctx context.Context, account string) (bool, error) {
-	u, err := a.Auth.FindUser(ctx, account)
-	if err != nil && !errors.Is(err, auth.ErrNotFound) { // an account of the host's own is no user's
+	people, err := a.Auth.AccountContacts(ctx, account)
+	if err != nil {
 		return false, err
 	}
-	if err == nil && u.DisabledAt != nil {
-		return true, nil
+	if len(people) == 0 {
+		_, err := a.Auth.FindUser(ctx, account)
+		if err == nil {
+			return true, nil // a person's, and they cannot come in
+		}
+		if !errors.Is(err, auth.ErrNotFound) { // an account of the host's own is no user's
+			return false, err
+		}
 	}
 	b, err := a.Credits.Balance(ctx, account)
 	return b.Frozen, err
@@ -244,7 +245,7 @@ func (a *App) frozen(ctx context.Context, account string) (bool, error) {
 const paymentGrace = 3 * 24 * time.Hour
 
 func (a *App) wireServices() (err error) {
-	a.Services, err = services.New(services.Config{
+	cfg := services.Config{
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Ledger: a.Credits,
 		User: func(r *http.Request) (services.Caller, bool) {
 			id, ok := accountOf(r)
@@ -252,8 +253,11 @@ func (a *App) wireServices() (err error) {
 		},
 		API: a.apiCaller, LoginURL: authPath + "/login", BuyURL: billingPath + "/", Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 		Entitled: a.Billing.Entitled, Jobs: a.jobs.Client(), RateLimit: callLimit,
-	})
-	if err != nil {
+	}
+	if a.Outbound != nil {
+		cfg.OnEndTx = a.sendCallEnded
+	}
+	if a.Services, err = services.New(cfg); err != nil {
 		return err
 	}
 	return a.Services.AddWorkers(a.jobs.Workers())
@@ -264,7 +268,8 @@ var callLimit = services.RateLimit{Calls: 600, Window: time.Minute}
 
 func (a *App) wireAdmin() (err error) {
 	a.Admin, err = admin.New(admin.Config{
-		DB: a.db.Writer(), ReadDB: a.db.Reader(), Users: a.Auth, Ledger: a.Credits, Verifier: a.Credits, Payments: a.Billing, Events: a.Webhooks,
+		DB: a.db.Writer(), ReadDB: a.db.Reader(), Users: a.Auth, Roles: a.Auth, ImpersonatePath: accountPath + "/impersonation",
+		Ledger: a.Credits, Verifier: a.Credits, Payments: a.Billing, Events: a.Webhooks,
 		Refunds: a.Billing, Catalogue: a.Billing, Reconciler: a.Billing, Subscriptions: a.Billing, Adjuster: a.Credits, Jobs: a.jobs.Client(), Dashboard: a.dashboard(),
 		RunTask: func(ctx context.Context, tx *sqlx.Tx, task admin.Task) (bool, error) {
 			return a.jobs.RunTx(ctx, tx, string(task))
@@ -274,7 +279,7 @@ func (a *App) wireAdmin() (err error) {
 		},
 		Staff: func(r *http.Request) (admin.Staff, bool) {
 			u, ok := auth.UserFrom(r.Context())
-			return admin.Staff{ID: u.ID, Email: u.Email}, ok && u.IsStaff() && !a.lacksSecondFactor(r, u)
+			return admin.Staff{ID: u.ID, Email: u.Email, Permissions: a.Auth.Permissions(u.Role)}, ok && a.Auth.Can(u, auth.PermitBackOffice) && !a.lacksSecondFactor(r, u)
 		},
 		Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
@@ -339,6 +344,10 @@ func (a *App) wireTasks() error {
 			_, err := a.Auth.Sweep(ctx)
 			return err
 		}},
+		{"auth_erase", sweepEvery, func(ctx context.Context) error {
+			_, err := a.Auth.EraseDue(ctx)
+			return err
+		}},
 		{string(admin.TaskCatalogue), catalogueEvery, a.Billing.SyncCatalogue},
 		{"billing_resume", resumeEvery, func(ctx context.Context) error {
 			_, changes := a.Billing.ResumeChanges(ctx)
@@ -367,12 +376,6 @@ func (a *App) wireTasks() error {
 	return nil
 }
 
-// accountOf is the ledger account of who is signed in.
-func accountOf(r *http.Request) (string, bool) {
-	u, ok := auth.UserFrom(r.Context())
-	return account(u), ok
-}
-
 // apiCaller tells who calls the API: an API key, or else the session of the browser.
 func (a *App) apiCaller(r *http.Request) (services.Caller, error) {
 	if _, ok := auth.BearerToken(r); !ok {
@@ -381,16 +384,17 @@ func (a *App) apiCaller(r *http.Request) (services.Caller, error) {
 		}
 		return services.Caller{}, services.ErrUnauthenticated
 	}
-	u, _, err := a.Auth.AuthenticateRequest(r)
+	_, key, err := a.Auth.AuthenticateRequest(r)
 	if err != nil {
 		return services.Caller{}, err
 	}
-	return services.Caller{Account: account(u)}, nil
+	return services.Caller{Account: key.AccountID}, nil
 }
 
 // panels are the cards of the dashboard.
-func (a *App) panels(r *http.Request, u auth.User) ([]auth.Panel, error) {
-	b, err := a.Credits.Balance(r.Context(), account(u))
+func (a *App) panels(r *http.Request, _ auth.User) ([]auth.Panel, error) {
+	account, _ := auth.AccountFrom(r.Context())
+	b, err := a.Credits.Balance(r.Context(), account.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -401,7 +405,7 @@ func (a *App) panels(r *http.Request, u auth.User) ([]auth.Panel, error) {
 	if b.Available == 0 {
 		note = "Buy a pack to use the services."
 	}
-	topUp, err := a.topUpPanel(r, u)
+	topUp, err := a.topUpPanel(r, account.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -409,7 +413,7 @@ func (a *App) panels(r *http.Request, u auth.User) ([]auth.Panel, error) {
 		{Label: "Credits", Value: b.Available.String(), Note: note, URL: billingPath + "/", Action: "Buy credits"}, topUp,
 	}
 	if a.Outbound != nil {
-		panel, err := a.hooksPanel(r.Context(), account(u))
+		panel, err := a.hooksPanel(r.Context(), account.ID)
 		if err != nil {
 			return nil, err
 		}
@@ -419,9 +423,9 @@ func (a *App) panels(r *http.Request, u auth.User) ([]auth.Panel, error) {
 }
 
 // topUpPanel leads to auto top-up.
-func (a *App) topUpPanel(r *http.Request, u auth.User) (auth.Panel, error) {
+func (a *App) topUpPanel(r *http.Request, account string) (auth.Panel, error) {
 	p := auth.Panel{Label: "Auto top-up", Value: "Off", Note: "Have a pack bought by itself when your credits run low.", URL: billingPath + "/auto-topup", Action: "Set up"}
-	t, err := a.Billing.FindAutoTopUp(r.Context(), account(u))
+	t, err := a.Billing.FindAutoTopUp(r.Context(), account)
 	switch {
 	case err != nil:
 		return p, err
@@ -437,19 +441,24 @@ func (a *App) topUpPanel(r *http.Request, u auth.User) (auth.Panel, error) {
 func (a *App) chrome(r *http.Request) web.Chrome {
 	c := web.Chrome{Nav: a.navigation(), LoginURL: authPath + "/login", SignupURL: authPath + "/signup", LogoutURL: authPath + "/logout", BalanceURL: creditsPath + "/"}
 	u, ok := auth.UserFrom(r.Context())
-	c.Nav = append(c.Nav, web.Link{Label: "Services", URL: servicesPath + "/"}, web.Link{Label: "Pricing", URL: billingPath + "/"})
+	account, _ := auth.AccountFrom(r.Context())
+	c.Nav = append(c.Nav, web.Link{Label: "Services", URL: servicesPath + "/"})
+	if !ok || account.Role.MayPay() {
+		c.Nav = append(c.Nav, web.Link{Label: "Pricing", URL: billingPath + "/"})
+	}
 	if !ok {
 		return c
 	}
 	c.Nav = append(c.Nav, web.Link{Label: "Account", URL: accountPath + "/"})
-	if u.IsStaff() {
+	a.Auth.AddChrome(r, &c)
+	if a.Auth.Can(u, auth.PermitBackOffice) {
 		c.Nav = append(c.Nav, web.Link{Label: "Back office", URL: adminPath + "/"})
 	}
 	c.Person = &web.Person{Name: u.Name, Email: u.Email, AccountURL: accountPath + "/"}
 	if a.Outbound != nil {
 		c.Person.Links = append(c.Person.Links, web.Link{Label: "Webhooks", URL: hooksPath + "/"})
 	}
-	b, err := a.Credits.Balance(r.Context(), account(u))
+	b, err := a.Credits.Balance(r.Context(), account.ID)
 	if err != nil {
 		// A page is worth showing without the figure in its header.
 		a.cfg.Logger.ErrorContext(r.Context(), "balance for the header", slog.Any("error", err))

@@ -81,7 +81,7 @@ func (a *Admin) previewAdjust(w http.ResponseWriter, r *http.Request) error {
 	if err := a.record(r.Context(), a.line(r, ActionAdjustPreview, user.ID, "amount="+amount.String()+" reason="+form.Reason)); err != nil {
 		return err
 	}
-	balance, err := a.cfg.Ledger.Balance(r.Context(), user.ID)
+	balance, err := a.cfg.Ledger.Balance(r.Context(), user.AccountID)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (a *Admin) postAdjust(w http.ResponseWriter, r *http.Request) error {
 	}
 	var entry credits.Entry
 	err = a.db.InTx(r.Context(), func(ctx context.Context, tx *sqlx.Tx) (err error) {
-		entry, err = a.cfg.Adjuster.AdjustTx(ctx, tx, credits.AdjustParams{Account: user.ID, Amount: amount, By: a.actor(r), Reason: form.Reason,
+		entry, err = a.cfg.Adjuster.AdjustTx(ctx, tx, credits.AdjustParams{Account: user.AccountID, Amount: amount, By: a.actor(r), Reason: form.Reason,
 			IdempotencyKey: "admin:" + form.Key})
 		if err != nil {
 			return err

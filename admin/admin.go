@@ -44,6 +44,8 @@ type Staff struct {
 	// ID names them in the audit log.
 	ID    string
 	Email string
+	// Permissions are what they may do beside looking. Nil: everything.
+	Permissions []auth.Permission
 }
 
 // Users is where people are looked up; *auth.Auth is one.
@@ -93,6 +95,7 @@ type Refunds interface {
 	RefundStats(ctx context.Context, p billing.RefundStatsParams) (billing.RefundStats, error)
 	Disputes(ctx context.Context, p billing.DisputesParams) (disputes []billing.Dispute, more bool, err error)
 	FindDispute(ctx context.Context, id uuid.UUID) (billing.Dispute, error)
+	DisputeTrail(ctx context.Context, id uuid.UUID) ([]billing.DisputeStep, error)
 }
 
 // Catalogue is what is sold; *billing.Billing is one.
@@ -138,6 +141,7 @@ type Config struct {
 	Staff func(r *http.Request) (Staff, bool)
 	// Users, Ledger, Verifier, Payments and Events are what the sections show. Nil: the section is absent.
 	Users    Users
+	Roles    Roles
 	Ledger   Ledger
 	Verifier Verifier
 	Payments Payments
@@ -158,6 +162,8 @@ type Config struct {
 	Dashboard string
 	// ReplaySpan takes a span of Stripe's list of events into Events. Nil: there is no page for it.
 	ReplaySpan func(ctx context.Context, p webhook.SpanParams) (webhook.Span, error)
+	// ImpersonatePath takes a POST at ImpersonatePath/{id of the person}, for staff to act as them. Empty: it is not offered.
+	ImpersonatePath string
 	// Path is where the host mounts the handler. Empty: /admin.
 	Path string
 	// Site draws the pages. Nil: a plain one.

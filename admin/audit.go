@@ -53,6 +53,7 @@ const (
 	ActionJobsView       Action = "jobs_view"
 	ActionJobRetry       Action = "job_retry"
 	ActionJobCancel      Action = "job_cancel"
+	ActionRoleChange     Action = "role_change"
 )
 
 // Record is one line of the audit log. Lines are never changed or removed.

@@ -47,8 +47,9 @@ type disputePage struct {
 	Dispute billing.Dispute `json:"dispute"`
 	Payment paymentLine     `json:"payment"`
 	// Clawed is what all refunds and disputes of the payment have taken of its credits.
-	Clawed credits.Amount `json:"credits_taken"`
-	Stripe string         `json:"stripe_url,omitempty"`
+	Clawed credits.Amount        `json:"credits_taken"`
+	Trail  []billing.DisputeStep `json:"trail"`
+	Stripe string                `json:"stripe_url,omitempty"`
 }
 
 func (a *Admin) showDispute(w http.ResponseWriter, r *http.Request) error {
@@ -62,6 +63,9 @@ func (a *Admin) showDispute(w http.ResponseWriter, r *http.Request) error {
 	}
 	p, err := a.cfg.Refunds.LookUpPayment(r.Context(), page.Dispute.Payment)
 	if err != nil {
+		return err
+	}
+	if page.Trail, err = a.cfg.Refunds.DisputeTrail(r.Context(), id); err != nil {
 		return err
 	}
 	page.Payment, page.Clawed = paymentLine{p, p.Account}, p.Clawed

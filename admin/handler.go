@@ -19,6 +19,9 @@ func (a *Admin) Handler() http.Handler {
 	if a.cfg.Users != nil {
 		mux.Handle("GET "+at+"/users", a.gate(ActionUserSearch, a.listUsers))
 		mux.Handle("GET "+at+"/users/{id}", a.gate(ActionUserView, a.showUser))
+		if a.cfg.Roles != nil {
+			mux.Handle("POST "+at+"/users/{id}/role", a.gate(ActionRoleChange, a.setRole))
+		}
 	}
 	if a.cfg.Verifier != nil {
 		mux.Handle("GET "+at+"/ledger", a.gate(ActionLedgerView, a.showLedger))
@@ -54,8 +57,8 @@ func (a *Admin) Handler() http.Handler {
 func (a *Admin) routeMoney(mux *http.ServeMux, at string) {
 	if a.cfg.Refunds != nil {
 		mux.Handle("GET "+at+"/payments/{id}", a.gate(ActionPaymentView, a.showPayment))
-		mux.Handle("POST "+at+"/payments/{id}/refund/preview", a.act(a.previewRefund))
-		mux.Handle("POST "+at+"/payments/{id}/refund", a.act(a.postRefund))
+		mux.Handle("POST "+at+"/payments/{id}/refund/preview", a.act(ActionRefundPreview, a.previewRefund))
+		mux.Handle("POST "+at+"/payments/{id}/refund", a.act(ActionRefund, a.postRefund))
 		mux.Handle("GET "+at+"/refunds", a.gate(ActionRefundsView, a.listRefunds))
 		mux.Handle("GET "+at+"/refunds/stats", a.gate(ActionRefundStats, a.showRefundStats))
 		mux.Handle("GET "+at+"/refunds/{id}", a.gate(ActionRefundView, a.showRefund))
@@ -65,32 +68,32 @@ func (a *Admin) routeMoney(mux *http.ServeMux, at string) {
 	if a.cfg.Reconciler != nil {
 		mux.Handle("GET "+at+"/reconcile", a.gate(ActionReconcileView, a.showReconcile))
 		if a.cfg.RunTask != nil {
-			mux.Handle("POST "+at+"/reconcile", a.act(a.postReconcile))
+			mux.Handle("POST "+at+"/reconcile", a.act(ActionReconcile, a.postReconcile))
 		}
 	}
 	if a.cfg.Jobs != nil {
 		mux.Handle("GET "+at+"/jobs", a.gate(ActionJobsView, a.listJobs))
-		mux.Handle("POST "+at+"/jobs/{id}/retry", a.act(a.postJob(ActionJobRetry, a.cfg.Jobs.JobRetryTx)))
-		mux.Handle("POST "+at+"/jobs/{id}/cancel", a.act(a.postJob(ActionJobCancel, a.cfg.Jobs.JobCancelTx)))
+		mux.Handle("POST "+at+"/jobs/{id}/retry", a.act(ActionJobRetry, a.postJob(ActionJobRetry, a.cfg.Jobs.JobRetryTx)))
+		mux.Handle("POST "+at+"/jobs/{id}/cancel", a.act(ActionJobCancel, a.postJob(ActionJobCancel, a.cfg.Jobs.JobCancelTx)))
 	}
 	if a.cfg.Catalogue != nil {
 		mux.Handle("GET "+at+"/products", a.gate(ActionProductsView, a.listProducts))
-		mux.Handle("POST "+at+"/products/{id}/arrange", a.act(a.postArrange))
-		mux.Handle("POST "+at+"/products/{id}/sync", a.act(a.postSyncProduct))
+		mux.Handle("POST "+at+"/products/{id}/arrange", a.act(ActionProductArrange, a.postArrange))
+		mux.Handle("POST "+at+"/products/{id}/sync", a.act(ActionProductSync, a.postSyncProduct))
 		if a.cfg.RunTask != nil {
-			mux.Handle("POST "+at+"/products/sync", a.act(a.postSyncProducts))
+			mux.Handle("POST "+at+"/products/sync", a.act(ActionProductsSync, a.postSyncProducts))
 		}
 	}
 	if a.cfg.Users != nil && a.cfg.Ledger != nil && a.cfg.Adjuster != nil {
-		mux.Handle("POST "+at+"/users/{id}/credits/preview", a.act(a.previewAdjust))
-		mux.Handle("POST "+at+"/users/{id}/credits", a.act(a.postAdjust))
+		mux.Handle("POST "+at+"/users/{id}/credits/preview", a.act(ActionAdjustPreview, a.previewAdjust))
+		mux.Handle("POST "+at+"/users/{id}/credits", a.act(ActionAdjust, a.postAdjust))
 	}
 }
 
 // gate lets staff through and writes down what they open. To everybody else there is nothing at the address, signed
 // in or not.
 func (a *Admin) gate(action Action, next page) http.Handler {
-	return a.act(func(w http.ResponseWriter, r *http.Request) error {
+	return a.act(action, func(w http.ResponseWriter, r *http.Request) error {
 		if err := a.record(r.Context(), a.line(r, action, r.PathValue("id"), r.URL.RawQuery)); err != nil {
 			return err
 		}
@@ -99,9 +102,10 @@ func (a *Admin) gate(action Action, next page) http.Handler {
 }
 
 // act is gate for what writes its own line, with what is changed and why, before or with the change.
-func (a *Admin) act(next page) http.Handler {
+func (a *Admin) act(action Action, next page) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, ok := a.cfg.Staff(r); !ok {
+		who, ok := a.cfg.Staff(r)
+		if !ok || !who.may(action) {
 			a.cfg.Site.NotFound(w, r)
 			return
 		}

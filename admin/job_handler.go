@@ -71,8 +71,8 @@ func (a *Admin) listJobs(w http.ResponseWriter, r *http.Request) error {
 	}
 	for _, job := range found.Jobs {
 		line := jobLine{ID: job.ID, Kind: job.Kind, State: job.State, Attempt: job.Attempt, MaxAttempts: job.MaxAttempts,
-			ScheduledAt: job.ScheduledAt.UTC().Format("2 Jan 2006, 15:04 UTC"), CanRetry: job.State != rivertype.JobStateRunning && job.State != rivertype.JobStateAvailable,
-			CanCancel: job.FinalizedAt == nil}
+			ScheduledAt: job.ScheduledAt.UTC().Format("2 Jan 2006, 15:04 UTC"), CanRetry: a.mayDo(r, ActionJobRetry) && job.State != rivertype.JobStateRunning && job.State != rivertype.JobStateAvailable,
+			CanCancel: a.mayDo(r, ActionJobCancel) && job.FinalizedAt == nil}
 		if n := len(job.Errors); n > 0 {
 			line.LastError = bounded(job.Errors[n-1].Error)
 		}

@@ -253,6 +253,89 @@ func TestDispute_ShowsWhatIsFrozenAndUntilWhen(t *testing.T) {
 	})
 }
 
+// What each end of a dispute means is said on its page, with the steps that led there.
+func TestDispute_SaysHowItEnded(t *testing.T) {
+	runMoney(t, func(t *testing.T, c *counter) {
+		_, err := c.billing.Reconcile(t.Context())
+		require.NoError(t, err)
+		page := func(id string) string {
+			t.Helper()
+			_, err := c.billing.Reconcile(t.Context())
+			require.NoError(t, err)
+			_, body := c.get("/admin/disputes")
+			address := regexp.MustCompile(`href="(/admin/disputes/[^"?]+)"><code>` + id).FindStringSubmatch(body)
+			require.NotNil(t, address, id)
+			status, body := c.get(address[1])
+			require.Equal(t, http.StatusOK, status)
+			return body
+		}
+		open := func(params stripetest.DisputeParams) string {
+			t.Helper()
+			id, err := c.double.OpenDispute(t.Context(), c.buy(stripetest.CardSucceeds).ChargeID, params)
+			require.NoError(t, err)
+			return id
+		}
+		won := open(stripetest.DisputeParams{})
+		assert.Contains(t, page(won), "frozen until it decides")
+		require.NoError(t, c.double.CloseDispute(t.Context(), won, true))
+		body := page(won)
+		assert.Contains(t, body, "Won: the money and the credits are back")
+		assert.Contains(t, body, "0.00 USD of 10.00 USD")
+		_, trail, _ := strings.Cut(body, "What happened")
+		assert.Regexp(t, `(?s)>needs_response<.*>won<`, trail)
+		assert.Equal(t, 2, strings.Count(trail, "10.00 USD"))
+
+		lost := open(stripetest.DisputeParams{Amount: 400})
+		require.NoError(t, c.double.CloseDispute(t.Context(), lost, false))
+		body = page(lost)
+		assert.Contains(t, body, "Lost: the money is gone, and its share of the credits with it.")
+		assert.Contains(t, body, "4.00 USD of 10.00 USD")
+		assert.Contains(t, body, "40.2 of 100.5")
+		assert.NotContains(t, body, "Evidence is submitted")
+
+		asked := open(stripetest.DisputeParams{Inquiry: true})
+		body = page(asked)
+		assert.Contains(t, body, "The bank asks about this payment. No money and no credits have moved.")
+		assert.Contains(t, body, "0 of 100.5")
+		require.NoError(t, c.double.CloseDispute(t.Context(), asked, true))
+		body = page(asked)
+		assert.Contains(t, body, "left it at that")
+		_, trail, _ = strings.Cut(body, "What happened")
+		assert.Regexp(t, `(?s)>warning_needs_response<.*>warning_closed<`, trail)
+		assert.Equal(t, "261.3", c.balance().Available.String(), "three packs less what was lost")
+	})
+}
+
+// What the preview says of the debt is what the refund makes of it.
+func TestRefund_ThePreviewTellsWhatWillBeOwed(t *testing.T) {
+	runMoney(t, func(t *testing.T, c *counter) {
+		said := regexp.MustCompile(`(?s)Of which owed</p>\s*<p[^>]*>([^<]*)<`)
+		refund := func(p billing.Payment, amount, owed string) {
+			t.Helper()
+			before := c.balance().Debt
+			at := "/admin/payments/" + p.ID.String()
+			_, body, _ := c.post(at+"/refund/preview", "amount", amount, "reason", "requested_by_customer", "note", "asked")
+			stat := said.FindStringSubmatch(body)
+			require.NotNil(t, stat, body)
+			assert.Equal(t, owed, stat[1])
+			status, _, _ := c.post(at+"/refund", hidden(body)...)
+			require.Equal(t, http.StatusSeeOther, status)
+			assert.Equal(t, owed, (c.balance().Debt - before).String())
+		}
+		use := func(amount credits.Amount) {
+			t.Helper()
+			_, err := c.ledger.Debit(t.Context(), credits.DebitParams{Account: c.buyer.ID, Amount: amount, Reason: "use"})
+			require.NoError(t, err)
+		}
+		first := c.buy(stripetest.CardSucceeds)
+		second := c.buy(stripetest.CardSucceeds)
+		use(150 * credits.Credit)
+		refund(first, "4.00", "0") // 40.2 of the 51 that the other pack has left
+		refund(first, "6.00", "49.5")
+		refund(second, "1.00", "10.05") // all of it: nothing is left to take
+	})
+}
+
 func TestProducts_AreArrangedAndSynced(t *testing.T) {
 	runMoney(t, func(t *testing.T, c *counter) {
 		id := c.pack.Product.ID

@@ -16,7 +16,9 @@ type productsPage struct {
 	frame
 
 	Products []billing.Product `json:"products"`
-	CanSync  bool              `json:"-"`
+	// CanArrange and CanSync tell what who asks may do.
+	CanArrange bool `json:"-"`
+	CanSync    bool `json:"-"`
 	// Wrong is the product whose form was refused.
 	Wrong string `json:"-"`
 }
@@ -31,7 +33,7 @@ func (a *Admin) listProducts(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *Admin) productsPage(r *http.Request) (page productsPage, err error) {
-	page = productsPage{frame: a.frame(sectionProducts), CanSync: a.cfg.RunTask != nil}
+	page = productsPage{frame: a.frame(sectionProducts), CanArrange: a.mayDo(r, ActionProductArrange), CanSync: a.cfg.RunTask != nil && a.mayDo(r, ActionProductsSync)}
 	page.Products, err = a.cfg.Catalogue.Products(r.Context())
 	return page, err
 }

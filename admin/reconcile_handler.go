@@ -26,7 +26,7 @@ type reconcilePage struct {
 }
 
 func (a *Admin) showReconcile(w http.ResponseWriter, r *http.Request) (err error) {
-	page := reconcilePage{frame: a.frame(sectionReconcile), CanRun: a.cfg.RunTask != nil, Items: []billing.RunItem{}}
+	page := reconcilePage{frame: a.frame(sectionReconcile), CanRun: a.cfg.RunTask != nil && a.mayDo(r, ActionReconcile), Items: []billing.RunItem{}}
 	if page.Runs, err = a.cfg.Reconciler.Runs(r.Context(), reconcileRuns); err != nil {
 		return err
 	}

@@ -31,6 +31,8 @@ type paymentPage struct {
 	// Stripe is where the Dashboard shows it. Empty: nowhere.
 	Stripe   string `json:"stripe_url,omitempty"`
 	HasUsers bool   `json:"-"`
+	// CanRefund tells that who asks may.
+	CanRefund bool `json:"-"`
 }
 
 // refundForm is how much goes back and why.
@@ -75,7 +77,8 @@ func (a *Admin) paymentPage(r *http.Request, form refundForm) (page paymentPage,
 	if err != nil {
 		return page, err
 	}
-	page = paymentPage{frame: a.frame(sectionPayments), Payment: paymentLine{p, p.Account}, Reasons: refundReasons, Form: form, HasUsers: a.cfg.Users != nil}
+	page = paymentPage{frame: a.frame(sectionPayments), Payment: paymentLine{p, p.Account}, Reasons: refundReasons, Form: form, HasUsers: a.cfg.Users != nil,
+		CanRefund: a.mayDo(r, ActionRefund)}
 	if p.IntentID != "" {
 		page.Stripe = a.stripeURL("/payments/" + p.IntentID)
 	}

@@ -49,6 +49,9 @@ type userPage struct {
 	Refunds      []billing.Refund      `json:"refunds,omitempty"`
 	CanAdjust    bool                  `json:"-"`
 	Form         adjustForm            `json:"-"`
+	// Roles are what the person can be given by who looks, and Impersonate takes the reason to act as them. Empty: not by them.
+	Roles       []auth.Role `json:"-"`
+	Impersonate string      `json:"-"`
 }
 
 func (a *Admin) showUser(w http.ResponseWriter, r *http.Request) error {
@@ -67,13 +70,21 @@ func (a *Admin) userPage(r *http.Request) (page userPage, err error) {
 		return page, err
 	}
 	page = userPage{frame: a.frame(sectionUsers), User: user, CanAdjust: a.cfg.Adjuster != nil && a.cfg.Ledger != nil}
+	who, _ := a.cfg.Staff(r)
+	page.CanAdjust = page.CanAdjust && who.can(auth.PermitAdjustCredits)
+	if a.cfg.Roles != nil && who.can(auth.PermitRoles) && who.ID != user.ID {
+		page.Roles = []auth.Role{auth.RoleUser, auth.RoleStaff, auth.RoleAdmin}
+	}
+	if a.cfg.ImpersonatePath != "" && who.can(auth.PermitImpersonate) && !user.IsStaff() && user.Verified() && user.DisabledAt == nil {
+		page.Impersonate = a.cfg.ImpersonatePath + "/" + user.ID
+	}
 	if a.cfg.Ledger != nil {
 		if err := a.fillLedger(r, &page); err != nil {
 			return page, err
 		}
 	}
 	if a.cfg.Subscriptions != nil {
-		s, err := a.cfg.Subscriptions.FindSubscription(ctx, user.ID)
+		s, err := a.cfg.Subscriptions.FindSubscription(ctx, user.AccountID)
 		switch {
 		case err == nil:
 			page.Subscription = &s
@@ -82,18 +93,18 @@ func (a *Admin) userPage(r *http.Request) (page userPage, err error) {
 		}
 	}
 	if a.cfg.Refunds != nil {
-		if page.Refunds, _, err = a.cfg.Refunds.Refunds(ctx, billing.RefundsParams{Account: user.ID, Limit: overviewRows}); err != nil {
+		if page.Refunds, _, err = a.cfg.Refunds.Refunds(ctx, billing.RefundsParams{Account: user.AccountID, Limit: overviewRows}); err != nil {
 			return page, err
 		}
 	}
 	if a.cfg.Payments != nil {
-		page.Payments, _, err = a.cfg.Payments.Payments(ctx, billing.PaymentsParams{Account: user.ID, Limit: overviewRows})
+		page.Payments, _, err = a.cfg.Payments.Payments(ctx, billing.PaymentsParams{Account: user.AccountID, Limit: overviewRows})
 	}
 	return page, err
 }
 
 func (a *Admin) fillLedger(r *http.Request, page *userPage) error {
-	ctx, account := r.Context(), page.User.ID
+	ctx, account := r.Context(), page.User.AccountID
 	balance, err := a.cfg.Ledger.Balance(ctx, account)
 	if err != nil {
 		return err

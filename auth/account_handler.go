@@ -48,33 +48,6 @@ func (a *Auth) showDashboard(w http.ResponseWriter, r *http.Request, u User) {
 	a.views.Respond(w, r, http.StatusOK, "dashboard", page)
 }
 
-// profilePage is the data of profile.html.
-type profilePage struct {
-	AccountPath string `json:"-"`
-	User        User   `json:"user"`
-	// Name is what was entered.
-	Name string `json:"-"`
-}
-
-func (a *Auth) showProfile(w http.ResponseWriter, r *http.Request, u User) {
-	a.views.Respond(w, r, http.StatusOK, "profile", profilePage{a.cfg.AccountPath, u, u.Name})
-}
-
-func (a *Auth) postProfile(w http.ResponseWriter, r *http.Request, u User) {
-	var in struct {
-		Name string `json:"name"`
-	}
-	if err := web.Decode(w, r, &in); err != nil {
-		a.reject(w, r, "profile", profilePage{a.cfg.AccountPath, u, u.Name}, err)
-		return
-	}
-	if err := a.SetName(r.Context(), u.ID, in.Name); err != nil {
-		a.reject(w, r, "profile", profilePage{a.cfg.AccountPath, u, in.Name}, err)
-		return
-	}
-	a.done(w, r, "Your profile is saved.", "/profile")
-}
-
 // done leads on to a page of the account with a message.
 func (a *Auth) done(w http.ResponseWriter, r *http.Request, message, page string) {
 	a.cfg.Site.Flash(w, web.FlashSuccess, message)

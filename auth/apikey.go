@@ -35,6 +35,8 @@ const (
 // APIKey lets a program act for its owner. Its secret is not kept.
 type APIKey struct {
 	ID string `json:"id"`
+	// AccountID is the account that it acts as.
+	AccountID string `json:"account_id"`
 	// Prefix is the part of the key before the dot, by which its owner knows it again.
 	Prefix string `json:"prefix"`
 	Name   string `json:"name"`
@@ -56,6 +58,7 @@ func (k APIKey) Allows(scope string) bool { return slices.Contains(k.Scopes, sco
 type keyRow struct {
 	ID         string         `db:"id"`
 	UserID     string         `db:"user_id"`
+	AccountID  *string        `db:"account_id"` // nil: the user's id
 	Prefix     string         `db:"prefix"`
 	Name       string         `db:"name"`
 	SecretHash []byte         `db:"secret_hash"`
@@ -67,16 +70,26 @@ type keyRow struct {
 	RevokedAt  *database.Time `db:"revoked_at"`
 }
 
-const keyColumns = `id, user_id, prefix, name, secret_hash, scopes, networks, created_at, expires_at, last_used_at, revoked_at`
+const keyColumns = `id, user_id, account_id, prefix, name, secret_hash, scopes, networks, created_at, expires_at, last_used_at, revoked_at`
 
 func (r keyRow) key() APIKey {
-	return APIKey{ID: r.ID, Prefix: r.Prefix, Name: r.Name, Scopes: strings.Fields(r.Scopes), Networks: r.Networks, CreatedAt: r.CreatedAt.Time, ExpiresAt: r.ExpiresAt.Std(), LastUsedAt: r.LastUsedAt.Std(),
+	return APIKey{ID: r.ID, AccountID: r.account(), Prefix: r.Prefix, Name: r.Name, Scopes: strings.Fields(r.Scopes), Networks: r.Networks, CreatedAt: r.CreatedAt.Time, ExpiresAt: r.ExpiresAt.Std(), LastUsedAt: r.LastUsedAt.Std(),
 		RevokedAt: r.RevokedAt.Std()}
+}
+
+func (r keyRow) account() string {
+	if r.AccountID != nil {
+		return *r.AccountID
+	}
+	return r.UserID
 }
 
 // CreateAPIKeyParams describe a key.
 type CreateAPIKeyParams struct {
 	UserID string
+	// AccountID is the account that the key acts as: the user's own or an organisation in which their role makes keys. Empty:
+	// their own.
+	AccountID string
 	// Name says what it is for, 1 to 100 characters.
 	Name string
 	// ExpiresAt is when it stops working, in the future and within 100 years. Nil: never.
@@ -89,7 +102,8 @@ type CreateAPIKeyParams struct {
 }
 
 // CreateAPIKey makes a key. token is the whole key, and cannot be had again. [ErrUnverified] and [ErrDisabled] when the
-// account may have none; [ErrTooManyKeys] when it has 100; [ErrNotFound]; a problem of code "invalid" that names the
+// account may have none; [ErrTooManyKeys] when it has 100; [ErrNoOrganisation] and
+// [ErrOrgRole] when they may have none of the account; [ErrNotFound]; a problem of code "invalid" that names the
 // fields.
 func (a *Auth) CreateAPIKey(ctx context.Context, p CreateAPIKeyParams) (key APIKey, token string, err error) {
 	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
@@ -137,6 +151,9 @@ func (a *Auth) CreateAPIKeyTx(ctx context.Context, tx *sqlx.Tx, p CreateAPIKeyPa
 	case u.VerifiedAt == nil:
 		return key, "", ErrUnverified
 	}
+	if err := a.mayMakeKeys(ctx, tx, u, &p.AccountID); err != nil {
+		return key, "", err
+	}
 	var n int
 	const count = `SELECT COUNT(*) FROM qs_auth_api_keys WHERE user_id = ? AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)`
 	if err := a.db.GetTx(ctx, tx, &n, count, u.ID, database.At(now)); err != nil {
@@ -145,7 +162,7 @@ func (a *Auth) CreateAPIKeyTx(ctx context.Context, tx *sqlx.Tx, p CreateAPIKeyPa
 	if n >= maxKeys {
 		return key, "", ErrTooManyKeys
 	}
-	row, secret, err := a.insertKey(ctx, tx, keyRow{UserID: u.ID, Name: p.Name, Scopes: joinScopes(p.Scopes), Networks: p.Networks, CreatedAt: database.At(now), ExpiresAt: database.AtPtr(p.ExpiresAt)})
+	row, secret, err := a.insertKey(ctx, tx, keyRow{UserID: u.ID, AccountID: &p.AccountID, Name: p.Name, Scopes: joinScopes(p.Scopes), Networks: p.Networks, CreatedAt: database.At(now), ExpiresAt: database.AtPtr(p.ExpiresAt)})
 	if err != nil {
 		return key, "", err
 	}
@@ -165,11 +182,12 @@ func (a *Auth) insertKey(ctx context.Context, tx *sqlx.Tx, row keyRow) (keyRow, 
 	}
 	secret, hash := newSecret()
 	row.ID, row.SecretHash = id, hash
-	const insert = `INSERT INTO qs_auth_api_keys (id, user_id, prefix, name, secret_hash, scopes, networks, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+	const insert = `INSERT INTO qs_auth_api_keys (id, user_id, account_id, prefix, name, secret_hash, scopes, networks, created_at, expires_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (prefix) DO NOTHING`
 	for range prefixTries {
 		row.Prefix = a.cfg.KeyMode.mark() + newKeyName()
-		n, err := a.db.ExecTx(ctx, tx, insert, row.ID, row.UserID, row.Prefix, row.Name, row.SecretHash, row.Scopes, row.Networks, row.CreatedAt, row.ExpiresAt)
+		n, err := a.db.ExecTx(ctx, tx, insert, row.ID, row.UserID, row.AccountID, row.Prefix, row.Name, row.SecretHash, row.Scopes, row.Networks, row.CreatedAt, row.ExpiresAt)
 		if err != nil {
 			return row, "", fmt.Errorf("auth: write a key of user %s: %w", row.UserID, err)
 		}
@@ -238,13 +256,16 @@ func (a *Auth) authenticateKey(ctx context.Context, token string, from netip.Add
 	}
 	var row struct {
 		userRow
-		Key keyRow `db:"key"`
+		Key  keyRow   `db:"key"`
+		Role *OrgRole `db:"key_role"`
 	}
 	const query = `SELECT ` + userColumns + `,
 			k.id AS "key.id", k.user_id AS "key.user_id", k.prefix AS "key.prefix", k.name AS "key.name", k.secret_hash AS "key.secret_hash",
-			k.scopes AS "key.scopes", k.networks AS "key.networks",
+			k.account_id AS "key.account_id", m.role AS key_role, k.scopes AS "key.scopes", k.networks AS "key.networks",
 			k.created_at AS "key.created_at", k.expires_at AS "key.expires_at", k.last_used_at AS "key.last_used_at", k.revoked_at AS "key.revoked_at"
-		FROM qs_auth_api_keys k JOIN qs_auth_users u ON u.id = k.user_id WHERE k.prefix = ?`
+		FROM qs_auth_api_keys k JOIN qs_auth_users u ON u.id = k.user_id
+			LEFT JOIN qs_auth_members m ON m.organisation_id = COALESCE(k.account_id, k.user_id) AND m.user_id = k.user_id
+		WHERE k.prefix = ?`
 	err := a.db.Get(ctx, &row, query, prefix)
 	if err != nil && !database.IsNoRows(err) {
 		return User{}, APIKey{}, fmt.Errorf("auth: find an API key: %w", err)
@@ -253,7 +274,7 @@ func (a *Auth) authenticateKey(ctx context.Context, token string, from netip.Add
 	// An unknown prefix compares with no hash at all, which no secret has.
 	right := subtle.ConstantTimeCompare(hashSecret(secret), k.SecretHash) == 1
 	if !right || k.RevokedAt != nil || k.ExpiresAt != nil && !k.ExpiresAt.After(now) || row.VerifiedAt == nil || row.DisabledAt != nil ||
-		!k.Networks.allow(from) {
+		!k.Networks.allow(from) || !a.actsFor(k, row.user(), row.Role) {
 		return User{}, APIKey{}, ErrKey
 	}
 	if k.LastUsedAt == nil || now.Sub(k.LastUsedAt.Time) >= keyUsedEvery {
@@ -265,6 +286,30 @@ func (a *Auth) authenticateKey(ctx context.Context, token string, from netip.Add
 		k.LastUsedAt = &at
 	}
 	return row.user(), k.key(), nil
+}
+
+// actsFor tells that the key's owner may act for the key's account by a key; role is theirs in it where that is an
+// organisation.
+func (a *Auth) actsFor(k keyRow, u User, role *OrgRole) bool {
+	if k.account() == u.AccountID {
+		return true
+	}
+	return role != nil && role.MayMakeKeys() && !a.cfg.WithoutOrganisations
+}
+
+// mayMakeKeys checks that a locked user may have keys of an account, which is their own where it is empty.
+// [ErrNoOrganisation], [ErrOrgRole].
+func (a *Auth) mayMakeKeys(ctx context.Context, tx *sqlx.Tx, u userRow, account *string) error {
+	own := u.user().AccountID
+	setDefault(account, own)
+	if *account == own {
+		return nil
+	}
+	_, role, err := a.lockOrganisation(ctx, tx, *account, u.ID)
+	if err == nil && !role.MayMakeKeys() {
+		err = ErrOrgRole
+	}
+	return err
 }
 
 func (a *Auth) touchKey(ctx context.Context, id string, now time.Time) error {
@@ -288,6 +333,8 @@ func BearerToken(r *http.Request) (string, bool) {
 // APIKeysParams choose a page of a user's keys.
 type APIKeysParams struct {
 	UserID string
+	// AccountID leaves out the keys of other accounts. Empty: all.
+	AccountID string
 	// Before is the id of the last key of the page before. Empty: begin with the newest.
 	Before string
 	// Limit is the size of the page, at most 500. 0: 50.
@@ -301,6 +348,9 @@ func (a *Auth) APIKeys(ctx context.Context, p APIKeysParams) (keys []APIKey, mor
 	}
 	// Runs along qs_auth_api_keys_user.
 	query, args := `SELECT `+keyColumns+` FROM qs_auth_api_keys WHERE user_id = ?`, []any{p.UserID}
+	if isID(p.AccountID) {
+		query, args = query+` AND COALESCE(account_id, user_id) = ?`, append(args, p.AccountID)
+	}
 	if isID(p.Before) {
 		query, args = query+` AND id < ?`, append(args, p.Before)
 	}

@@ -177,7 +177,7 @@ func (a *Auth) RegenerateAPIKeyTx(ctx context.Context, tx *sqlx.Tx, p Regenerate
 	if err := a.retireKey(ctx, tx, old, now.Add(p.Overlap), p.Client); err != nil {
 		return key, "", err
 	}
-	return a.CreateAPIKeyTx(ctx, tx, CreateAPIKeyParams{UserID: u.ID, Name: old.Name, ExpiresAt: old.ExpiresAt.Std(), Scopes: strings.Fields(old.Scopes),
+	return a.CreateAPIKeyTx(ctx, tx, CreateAPIKeyParams{UserID: u.ID, AccountID: old.account(), Name: old.Name, ExpiresAt: old.ExpiresAt.Std(), Scopes: strings.Fields(old.Scopes),
 		Networks: old.Networks, Client: p.Client})
 }
 

@@ -41,7 +41,8 @@ type keysPage struct {
 
 func (a *Auth) keysPage(r *http.Request, u User) (keysPage, error) {
 	page := keysPage{AccountPath: a.cfg.AccountPath, User: u, Scopes: a.cfg.KeyScopes}
-	keys, more, err := a.APIKeys(r.Context(), APIKeysParams{UserID: u.ID, Before: r.URL.Query().Get("before")})
+	account, _ := AccountFrom(r.Context())
+	keys, more, err := a.APIKeys(r.Context(), APIKeysParams{UserID: u.ID, AccountID: account.ID, Before: r.URL.Query().Get("before")})
 	if err != nil {
 		return page, err
 	}
@@ -85,7 +86,8 @@ func (a *Auth) postKey(w http.ResponseWriter, r *http.Request, u User) {
 		from, err = parseNetworks(in.Networks)
 	}
 	if err == nil {
-		key, token, err = a.CreateAPIKey(r.Context(), CreateAPIKeyParams{UserID: u.ID, Name: in.Name, ExpiresAt: until, Scopes: strings.Fields(in.Scopes),
+		account, _ := AccountFrom(r.Context())
+		key, token, err = a.CreateAPIKey(r.Context(), CreateAPIKeyParams{UserID: u.ID, AccountID: account.ID, Name: in.Name, ExpiresAt: until, Scopes: strings.Fields(in.Scopes),
 			Networks: from, Client: ClientOf(r)})
 	}
 	a.showKey(w, r, u, keysPage{Name: in.Name, ExpiresAt: in.ExpiresAt, Allowed: in.Scopes, Networks: in.Networks}, key, token, err)

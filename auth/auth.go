@@ -138,6 +138,17 @@ type Config struct {
 	OAuth []OAuthProvider
 	// OAuthClient calls them. Nil: one with a time limit of 10 seconds.
 	OAuthClient *http.Client
+	// WithoutOrganisations gives every person their own account and nothing else. Whoever is in an organisation already
+	// does not act for it while it is set.
+	WithoutOrganisations bool
+	// Permissions are what roles may do beside the library's own, the host's permissions included. Nil: nothing more.
+	Permissions map[Role][]Permission
+	// ImpersonateFor is how long staff act as somebody else at most. 0: 30 minutes.
+	ImpersonateFor time.Duration
+	// AccountData is what others keep about accounts. Nil: nothing.
+	AccountData []AccountData
+	// DeletionGrace is how long an account whose deletion was asked for can still be kept. 0: 14 days.
+	DeletionGrace time.Duration
 	// StaffSecondFactor has staff log in with a second step only: who has none sets one up at the next log-in.
 	StaffSecondFactor bool
 	// Limits bound attempts. The zero value has the defaults of each.
@@ -186,7 +197,7 @@ func New(cfg Config) (*Auth, error) {
 		return nil, err
 	}
 	if a.cfg.Site == nil {
-		if a.cfg.Site, err = web.Alone(cfg.Path, web.Config{Logger: cfg.Logger, Secure: strings.HasPrefix(cfg.BaseURL, "https:")}); err != nil {
+		if a.cfg.Site, err = web.Alone(cfg.Path, web.Config{Logger: cfg.Logger, Secure: strings.HasPrefix(cfg.BaseURL, "https:"), Chrome: a.ownChrome}); err != nil {
 			return nil, err
 		}
 	}
@@ -217,6 +228,8 @@ func setDefaults(cfg *Config) {
 	setDefault(&cfg.SessionLifetime, DefaultSessionLifetime)
 	setDefault(&cfg.RememberLifetime, DefaultRememberLifetime)
 	setDefault(&cfg.RecentAuth, DefaultRecentAuth)
+	setDefault(&cfg.ImpersonateFor, DefaultImpersonateFor)
+	setDefault(&cfg.DeletionGrace, DefaultDeletionGrace)
 	setDefault(&cfg.ProxyHeader, headerForwardedFor)
 	setDefault(&cfg.MinPassword, DefaultMinPassword)
 	setDefault(&cfg.MaxFailures, DefaultMaxFailures)
@@ -267,7 +280,7 @@ func (a *Auth) check() (faults []error) {
 	if web.LocalPath(cfg.Home, "") == "" {
 		fault("Home must be a path on this site")
 	}
-	for name, d := range map[string]time.Duration{"SessionIdle": cfg.SessionIdle, "SessionLifetime": cfg.SessionLifetime, "RememberLifetime": cfg.RememberLifetime, "RecentAuth": cfg.RecentAuth} {
+	for name, d := range map[string]time.Duration{"SessionIdle": cfg.SessionIdle, "SessionLifetime": cfg.SessionLifetime, "RememberLifetime": cfg.RememberLifetime, "RecentAuth": cfg.RecentAuth, "ImpersonateFor": cfg.ImpersonateFor, "DeletionGrace": cfg.DeletionGrace} {
 		if d < time.Minute {
 			fault("%s must be a minute or more", name)
 		}
@@ -291,6 +304,7 @@ func (a *Auth) check() (faults []error) {
 	}
 	a.checkAccess(fault)
 	faults = append(faults, a.checkFactors()...)
+	faults = append(faults, a.checkPermissions()...)
 	if cfg.AdminEmail != "" {
 		address, err := parseEmail(cfg.AdminEmail)
 		if err != nil {

@@ -12,6 +12,8 @@ const (
 	ticketCookie = "qs_signup"
 	// confirmCookie holds the link's token in another browser until the log-in there.
 	confirmCookie = "qs_confirm"
+	// staffCookie holds the token of a member of staff's own session while they act as somebody else.
+	staffCookie = "qs_staff"
 	// pendingCookie holds the token of a log-in that waits for its second step.
 	pendingCookie = "qs_pending"
 	// magicCookie holds what ties a log-in by mail to the browser that asked for it.

@@ -120,6 +120,10 @@ func (a *Auth) postLogOut(w http.ResponseWriter, r *http.Request) {
 	}
 	a.dropCookie(w, sessionCookie)
 	a.dropCookie(w, pendingCookie)
+	if err := a.logOutStaff(w, r); err != nil {
+		a.cfg.Site.Fail(w, r, err)
+		return
+	}
 	// What the browser kept of the pages goes too (W3C Clear Site Data).
 	w.Header().Set("Clear-Site-Data", `"cache"`)
 	a.cfg.Site.Flash(w, web.FlashSuccess, "You are logged out.")

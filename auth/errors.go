@@ -40,8 +40,8 @@ var (
 	ErrNoKey error = problem.New(problem.CodeNotFound, "There is no such API key.")
 	// ErrNoSession: there is no such session, or it is another user's.
 	ErrNoSession error = problem.New(problem.CodeNotFound, "There is no such session.")
-	// ErrRole: the role is none of the two.
-	ErrRole error = problem.New(problem.CodeInvalid, "The role must be user or admin.")
+	// ErrRole: the role is none of the three.
+	ErrRole error = problem.New(problem.CodeInvalid, "The role must be user, staff or admin.")
 	// ErrTooManyKeys: the account has as many API keys as it may have.
 	ErrTooManyKeys error = problem.New("too_many_keys", "You have as many API keys as an account can have. Revoke one first.")
 )

@@ -44,6 +44,9 @@ func (k EventKind) Label() string {
 	if label := factorLabel(k); label != "" {
 		return label
 	}
+	if label := peopleLabel(k); label != "" {
+		return label
+	}
 	return map[EventKind]string{
 		EventSignUp: "Signed up", EventVerified: "Address confirmed", EventLogIn: "Logged in", EventLogInFailed: "Wrong password",
 		EventLocked: "Locked after wrong passwords", EventUnlocked: "Unlocked", EventLogOut: "Logged out", EventPasswordChanged: "Password changed",

@@ -33,8 +33,7 @@ func (a *Auth) Handler() http.Handler {
 
 	at = a.cfg.AccountPath
 	mux.Handle("GET "+at+"/{$}", a.signedIn(a.showDashboard))
-	mux.Handle("GET "+at+"/profile", a.signedIn(a.showProfile))
-	mux.Handle("POST "+at+"/profile", a.signedIn(a.postProfile))
+	a.profileRoutes(mux)
 	mux.Handle("GET "+at+"/security", a.signedIn(a.showSecurity))
 	mux.Handle("POST "+at+"/security/email", a.recent(a.postEmail))
 	mux.Handle("POST "+at+"/security/password", a.signedIn(a.postPassword))
@@ -45,6 +44,8 @@ func (a *Auth) Handler() http.Handler {
 	mux.Handle("POST "+at+"/security/sessions/revoke-others", a.signedIn(a.postRevokeOthers))
 	mux.Handle("POST "+at+"/security/sessions/{id}/revoke", a.signedIn(a.postRevokeSession))
 	a.factorRoutes(mux)
+	a.organisationRoutes(mux)
+	a.impersonationRoutes(mux)
 	mux.Handle("GET "+at+"/api-keys", a.signedIn(a.showKeys))
 	mux.Handle("POST "+at+"/api-keys", a.recent(a.postKey))
 	mux.Handle("POST "+at+"/api-keys/{id}/regenerate", a.recent(a.postRegenerateKey))
@@ -52,7 +53,7 @@ func (a *Auth) Handler() http.Handler {
 	mux.HandleFunc(at+"/", a.cfg.Site.Missing(mux))
 	outer := http.NewServeMux()
 	outer.HandleFunc("POST "+a.cfg.Path+"/oauth/{name}/callback", a.postedCallback)
-	outer.Handle("/", a.cfg.Site.Protect(a.Load(mux)))
+	outer.Handle("/", a.cfg.Site.Protect(a.Load(a.guardImpersonation(mux))))
 	return outer
 }
 

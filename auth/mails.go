@@ -22,6 +22,13 @@ const (
 	kindDevice    = "auth.device"       // somebody logged in with a browser that is new
 )
 
+// The mails about organisations and accounts.
+const (
+	kindInvitation = "auth.invitation" // the link that makes a member
+	kindDeletion   = "auth.deletion"   // an account is to be erased, and how to keep it
+	kindErased     = "auth.erased"     // it was
+)
+
 // Mail is what the texts of mails are executed with. All links begin with Config.BaseURL.
 type Mail struct {
 	// Name is what the person is called: empty before the address is confirmed, as anyone could have written it.
@@ -60,6 +67,25 @@ func (a *Auth) sendMagic(ctx context.Context, tx *sqlx.Tx, u userRow, code, link
 
 func (a *Auth) mail(ctx context.Context, tx *sqlx.Tx, address, kind string, data Mail) error {
 	m, err := a.mails.Compose(kind, address, data.Name, data)
+	if err != nil {
+		return fmt.Errorf("auth: compose %s: %w", kind, err)
+	}
+	if err := a.cfg.Mail.EnqueueTx(ctx, tx, m); err != nil {
+		return fmt.Errorf("auth: enqueue %s: %w", kind, err)
+	}
+	return nil
+}
+
+// InvitationMail is what the text of auth.invitation is executed with.
+type InvitationMail struct {
+	// Organisation is its name, and Role what the person is to be there.
+	Organisation, Role string
+	Link               string
+}
+
+// sendTo has a mail of a kind sent to an address once tx is committed.
+func (a *Auth) sendTo(ctx context.Context, tx *sqlx.Tx, kind, address, name string, data any) error {
+	m, err := a.mails.Compose(kind, address, name, data)
 	if err != nil {
 		return fmt.Errorf("auth: compose %s: %w", kind, err)
 	}

@@ -30,6 +30,12 @@ func SessionFrom(ctx context.Context) (Session, bool) {
 	return v.session, v.signedIn
 }
 
+// AccountFrom returns what who is signed in acts for, as [Auth.Load] found; false for nobody.
+func AccountFrom(ctx context.Context) (Account, bool) {
+	v, _ := ctx.Value(contextKey{}).(visitor)
+	return v.session.account, v.signedIn
+}
+
 // Load finds out who is signed in, for [UserFrom]. It reads one row when the browser shows a session and none otherwise,
 // and does nothing where an outer Load has been at work. The Require middlewares contain it.
 func (a *Auth) Load(next http.Handler) http.Handler {
@@ -44,6 +50,9 @@ func (a *Auth) Load(next http.Handler) http.Handler {
 			var err error
 			if v.user, v.session, v.signedIn, err = a.resume(r.Context(), token); err != nil {
 				a.cfg.Site.Fail(w, r, err)
+				return
+			}
+			if !v.signedIn && a.returnFromImpersonation(w, r) {
 				return
 			}
 		}

@@ -27,6 +27,10 @@ type Session struct {
 	LastSeenAt time.Time `json:"last_seen_at"`
 	// ExpiresAt is when it ends however much it is used.
 	ExpiresAt time.Time `json:"expires_at"`
+	// ImpersonatorID is the member of staff who acts as the person. Empty: it is the person. Only [SessionFrom] tells it.
+	ImpersonatorID string `json:"impersonator_id,omitempty"`
+
+	account Account // only where a request was resumed
 }
 
 // Device is the browser and the system as people call them.
@@ -60,7 +64,8 @@ type sessionRow struct {
 const sessionColumns = `id, ip, agent, remember, created_at, auth_at, last_seen_at, idle_until, expires_at`
 
 func (r sessionRow) session() Session {
-	return Session{r.ID, r.IP, r.Agent, r.Remember, r.CreatedAt.Time, r.AuthAt.Time, r.LastSeenAt.Time, r.ExpiresAt.Time}
+	return Session{ID: r.ID, IP: r.IP, Agent: r.Agent, Remember: r.Remember, CreatedAt: r.CreatedAt.Time, AuthAt: r.AuthAt.Time, LastSeenAt: r.LastSeenAt.Time,
+		ExpiresAt: r.ExpiresAt.Time}
 }
 
 // idle is how long a session lives without a request.
@@ -89,8 +94,9 @@ func (a *Auth) startSession(ctx context.Context, tx *sqlx.Tx, u userRow, remembe
 	s := sessionRow{ID: id, IP: c.IP, Agent: cleanText(c.Agent), Remember: remember, CreatedAt: database.At(now), AuthAt: database.At(now), LastSeenAt: database.At(now),
 		ExpiresAt: database.At(now.Add(a.lifetime(remember)))}
 	s.IdleUntil = earlier(database.At(now.Add(a.idle(remember))), s.ExpiresAt)
-	const insert = `INSERT INTO qs_auth_sessions (` + sessionColumns + `, token_hash, user_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
-	if _, err := a.db.ExecTx(ctx, tx, insert, s.ID, s.IP, s.Agent, s.Remember, s.CreatedAt, s.AuthAt, s.LastSeenAt, s.IdleUntil, s.ExpiresAt, hash, u.ID); err != nil {
+	const insert = `INSERT INTO qs_auth_sessions (` + sessionColumns + `, token_hash, user_id, organisation_id)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT organisation_id FROM qs_auth_users WHERE id = ?))`
+	if _, err := a.db.ExecTx(ctx, tx, insert, s.ID, s.IP, s.Agent, s.Remember, s.CreatedAt, s.AuthAt, s.LastSeenAt, s.IdleUntil, s.ExpiresAt, hash, u.ID, u.ID); err != nil {
 		return SignedIn{}, fmt.Errorf("auth: write a session of user %s: %w", u.ID, err)
 	}
 	return SignedIn{User: u.user(), Session: s.session(), Token: token}, nil
@@ -107,14 +113,21 @@ func earlier(a, b database.Time) database.Time {
 func (a *Auth) resume(ctx context.Context, token string) (User, Session, bool, error) {
 	var row struct {
 		userRow
-		Session sessionRow `db:"session"`
+		Session      sessionRow `db:"session"`
+		Account      accountRow `db:"account"`
+		Impersonator *string    `db:"impersonator_id"`
 	}
 	const query = `SELECT ` + userColumns + `,
 			s.id AS "session.id", s.ip AS "session.ip", s.agent AS "session.agent", s.remember AS "session.remember",
 			s.created_at AS "session.created_at", s.auth_at AS "session.auth_at", s.last_seen_at AS "session.last_seen_at",
-			s.idle_until AS "session.idle_until", s.expires_at AS "session.expires_at"
+			s.idle_until AS "session.idle_until", s.expires_at AS "session.expires_at", s.impersonator_id,
+			o.id AS "account.id", o.name AS "account.name", m.role AS "account.role"
 		FROM qs_auth_sessions s JOIN qs_auth_users u ON u.id = s.user_id
-		WHERE s.token_hash = ? AND s.revoked_at IS NULL AND u.disabled_at IS NULL`
+			LEFT JOIN qs_auth_members m ON m.organisation_id = s.organisation_id AND m.user_id = s.user_id
+			LEFT JOIN qs_auth_organisations o ON o.id = m.organisation_id
+		WHERE s.token_hash = ? AND s.revoked_at IS NULL AND u.disabled_at IS NULL
+			AND (s.staff_session_id IS NULL OR EXISTS (SELECT 1 FROM qs_auth_sessions w JOIN qs_auth_users staff ON staff.id = w.user_id
+				WHERE w.id = s.staff_session_id AND w.revoked_at IS NULL AND staff.disabled_at IS NULL AND staff.role <> 'user'))`
 	err := a.db.Get(ctx, &row, query, hashSecret(token))
 	if database.IsNoRows(err) {
 		return User{}, Session{}, false, nil
@@ -132,7 +145,15 @@ func (a *Auth) resume(ctx context.Context, token string) (User, Session, bool, e
 			a.cfg.Logger.ErrorContext(ctx, "write the last use of a session", slog.Any("error", err))
 		}
 	}
-	return row.user(), s.session(), true, nil
+	u, session := row.user(), s.session()
+	if a.cfg.WithoutOrganisations {
+		row.Account = accountRow{}
+	}
+	session.account = row.Account.account(u)
+	if row.Impersonator != nil {
+		session.ImpersonatorID = *row.Impersonator
+	}
+	return u, session, true, nil
 }
 
 // touch notes that a session is in use. It never brings back one that was revoked meanwhile.

@@ -20,14 +20,22 @@ type Role string
 
 // The roles.
 const (
-	RoleUser  Role = "user"
+	RoleUser Role = "user"
+	// RoleStaff may enter the back office and help people there.
+	RoleStaff Role = "staff"
+	// RoleAdmin may also do what is hard to take back, such as giving roles.
 	RoleAdmin Role = "admin"
 )
 
+func (r Role) valid() bool { return r == RoleUser || r == RoleStaff || r == RoleAdmin }
+
 // User is a person with an account.
 type User struct {
-	// ID is a UUIDv7 in text form, and the account id of the ledger and billing.
+	// ID is a UUIDv7 in text form.
 	ID string `json:"id"`
+	// AccountID is the person's own account in the ledger and billing: their id, or another one since they shared it as an
+	// organisation. What they act for is [AccountFrom].
+	AccountID string `json:"account_id"`
 	// Email is the address as the person wrote it.
 	Email string `json:"email"`
 	Name  string `json:"name"`
@@ -38,13 +46,15 @@ type User struct {
 	LastLoginAt *time.Time `json:"last_login_at"`
 	// DisabledAt is when staff closed the account. Nil: it is open.
 	DisabledAt *time.Time `json:"disabled_at,omitempty"`
+	// DeleteAt is when the account is erased, as its owner asked. Nil: never.
+	DeleteAt *time.Time `json:"delete_at,omitempty"`
 }
 
 // Verified tells that the address was shown to be theirs.
 func (u User) Verified() bool { return u.VerifiedAt != nil }
 
 // IsStaff tells that the user may enter the back office.
-func (u User) IsStaff() bool { return u.Role == RoleAdmin }
+func (u User) IsStaff() bool { return u.Role == RoleStaff || u.Role == RoleAdmin }
 
 // LogValue is the id: the rest is personal.
 func (u User) LogValue() slog.Value { return slog.StringValue(u.ID) }
@@ -62,14 +72,20 @@ type userRow struct {
 	DisabledAt   *database.Time `db:"disabled_at"`
 	LastLoginAt  *database.Time `db:"last_login_at"`
 	CreatedAt    database.Time  `db:"created_at"`
+	AccountID    *string        `db:"account_id"`
+	DeleteAt     *database.Time `db:"delete_at"`
 }
 
 const userColumns = `u.id, u.email, u.email_key, u.name, u.role, u.password_hash, u.signup_ticket, u.locked_until, u.verified_at, u.disabled_at,
-	u.last_login_at, u.created_at`
+	u.last_login_at, u.created_at, u.account_id, u.delete_at`
 
 func (r userRow) user() User {
-	return User{ID: r.ID, Email: r.Email, Name: r.Name, Role: r.Role, VerifiedAt: r.VerifiedAt.Std(), CreatedAt: r.CreatedAt.Time,
-		LastLoginAt: r.LastLoginAt.Std(), DisabledAt: r.DisabledAt.Std()}
+	account := r.ID
+	if r.AccountID != nil {
+		account = *r.AccountID
+	}
+	return User{ID: r.ID, AccountID: account, Email: r.Email, Name: r.Name, Role: r.Role, VerifiedAt: r.VerifiedAt.Std(), CreatedAt: r.CreatedAt.Time,
+		LastLoginAt: r.LastLoginAt.Std(), DisabledAt: r.DisabledAt.Std(), DeleteAt: r.DeleteAt.Std()}
 }
 
 func (r userRow) locked(now time.Time) bool { return r.LockedUntil != nil && r.LockedUntil.After(now) }
@@ -233,7 +249,7 @@ type newUser struct {
 
 func (a *Auth) prepare(ctx context.Context, p CreateUserParams) (n newUser, err error) {
 	setDefault(&p.Role, RoleUser)
-	if p.Role != RoleUser && p.Role != RoleAdmin {
+	if !p.Role.valid() {
 		return n, ErrRole
 	}
 	if n.email, err = parseEmail(p.Email); err != nil {
@@ -326,7 +342,7 @@ func (a *Auth) SetRole(ctx context.Context, userID string, role Role) error {
 
 // SetRoleTx is [Auth.SetRole] inside tx.
 func (a *Auth) SetRoleTx(ctx context.Context, tx *sqlx.Tx, userID string, role Role) error {
-	if role != RoleUser && role != RoleAdmin {
+	if !role.valid() {
 		return ErrRole
 	}
 	u, err := a.lockUser(ctx, tx, userID)

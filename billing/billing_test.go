@@ -59,6 +59,9 @@ type shop struct {
 
 var ada = billing.Customer{Account: "ada", Email: "ada@example.com", Name: "Ada", Verified: true}
 
+// poll is how often jobs are looked for. Under the race detector SQLite takes milliseconds to tell that there are none.
+const poll = 80 * time.Millisecond
+
 func newShop(t *testing.T, db *database.DB, change ...func(*billing.Config)) *shop {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
@@ -66,7 +69,7 @@ func newShop(t *testing.T, db *database.DB, change ...func(*billing.Config)) *sh
 	var receiver http.Handler
 	hooks := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { receiver.ServeHTTP(w, r) }))
 	t.Cleanup(hooks.Close)
-	engine, err := jobs.New(jobs.Config{DB: db, PollInterval: 20 * time.Millisecond, Logger: quiet})
+	engine, err := jobs.New(jobs.Config{DB: db, PollInterval: poll, Logger: quiet})
 	require.NoError(t, err)
 	s.inbox, err = webhook.New(webhook.Config{DB: db.Writer(), ReadDB: db.Reader(), Jobs: engine.Client(), Secrets: []string{"whsec_1"}, Logger: quiet})
 	require.NoError(t, err)
@@ -186,13 +189,20 @@ func (s *shop) quiet() {
 		undelivered := s.double.Stripe.Events.List(&stripe.EventListParams{DeliverySuccess: stripe.Bool(false)})
 		waiting, _, err := s.inbox.List(s.t.Context(), webhook.ListParams{Status: webhook.StatusReceived})
 		return !undelivered.Next() && undelivered.Err() == nil && err == nil && len(waiting) == 0
-	}, 20*time.Second, 20*time.Millisecond)
+	}, 20*time.Second, 50*time.Millisecond)
 }
 
 func run(t *testing.T, fn func(t *testing.T, s *shop), change ...func(*billing.Config)) {
 	t.Helper()
 	t.Parallel()
 	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) { fn(t, newShop(t, db, change...)) })
+}
+
+// runSQLite is run on SQLite only, for what has no SQL of its own.
+func runSQLite(t *testing.T, fn func(t *testing.T, s *shop), change ...func(*billing.Config)) {
+	t.Helper()
+	t.Parallel()
+	t.Run("sqlite", func(t *testing.T) { fn(t, newShop(t, dbtest.SQLite(t, schema), change...)) })
 }
 
 // now is the time of billing and the ledger.

@@ -47,6 +47,9 @@ type Offer struct {
 	TrialCredits credits.Amount `json:"trial_credits,omitzero"`
 	// Features are what a plan entitles to; see [Billing.Entitled].
 	Features []string `json:"features,omitempty"`
+	// SavesPercent is by how many percent, rounded down, a credit is cheaper than by the product's plan of the shortest
+	// period. Only [Billing.Plans] fills it.
+	SavesPercent int64 `json:"saves_percent,omitempty"`
 }
 
 // PerCredit is the price of one credit for people to compare, with three decimals; empty when it is free.
@@ -116,7 +119,9 @@ func (b *Billing) Packs(ctx context.Context) ([]Offer, error) {
 
 // Plans returns the recurring prices that are for sale, in the staff's order and then the cheapest first.
 func (b *Billing) Plans(ctx context.Context) ([]Offer, error) {
-	return b.offers(ctx, ` AND r.interval <> ''`)
+	plans, err := b.offers(ctx, ` AND r.interval <> ''`)
+	withSavings(plans)
+	return plans, err
 }
 
 func (b *Billing) offers(ctx context.Context, which string) ([]Offer, error) {

@@ -43,3 +43,30 @@ func TestCatalogue_ANewerPictureStays(t *testing.T) {
 		}
 	})
 }
+
+func TestPlans_TellWhatALongerPeriodSaves(t *testing.T) {
+	run(t, func(t *testing.T, s *shop) {
+		month := s.plan("Pro", "1500", 9000, "month")
+		product := month.Product.ID
+		for amount, worth := range map[int64]string{90000: "18000", 120000: "18000"} { // ten months for twelve, and a dearer one
+			_, err := s.double.Stripe.Prices.New(&stripe.PriceParams{Product: &product, Currency: stripe.String("usd"), UnitAmount: &amount,
+				Recurring: &stripe.PriceRecurringParams{Interval: stripe.String("year")}, Metadata: map[string]string{"credits": worth}})
+			require.NoError(t, err)
+		}
+		_, err := s.double.Stripe.Prices.New(&stripe.PriceParams{Product: &product, Currency: stripe.String("eur"), UnitAmount: stripe.Int64(100),
+			Recurring: &stripe.PriceRecurringParams{Interval: stripe.String("year")}, Metadata: map[string]string{"credits": "18000"}})
+		require.NoError(t, err)
+		s.plan("Cheap", "1500", 100, "month") // another product's
+		require.NoError(t, s.SyncCatalogue(t.Context()))
+		plans, err := s.Plans(t.Context())
+		require.NoError(t, err)
+		got := map[string]int64{}
+		for _, p := range plans {
+			got[p.Price.String()] = p.SavesPercent
+		}
+		assert.Equal(t, map[string]int64{"90.00 USD": 0, "900.00 USD": 16, "1200.00 USD": 0, "1.00 EUR": 0, "1.00 USD": 0}, got)
+		_, body := s.request("GET", "/billing/", nil)
+		assert.Contains(t, body, "16 % less per credit")
+		assert.Contains(t, body, "0.050 (−16 %)")
+	})
+}

@@ -156,6 +156,9 @@ func (b *Billing) ChangePlan(ctx context.Context, p ChangeParams) (Subscription,
 	}
 	s := c.subscription
 	err = b.carryOut(ctx, c, intent)
+	if isOutage(err) {
+		err = errors.Join(err, b.renewChange(ctx, intent), b.syncSubscription(ctx, s.ID)) // the next try sees what has happened
+	}
 	if errors.Is(err, ErrStripe) {
 		return Subscription{}, err // it may have happened: the intent stays, and its webhooks tell
 	}
@@ -300,6 +303,19 @@ func (b *Billing) changeIntent(ctx context.Context, c Change) (row changeRow, er
 		return row, fmt.Errorf("billing: intent of a plan change: %w", err)
 	}
 	return row, nil
+}
+
+// renewChange gives a change a new key for the next try: Stripe repeats an error of its own under the old one. If the call has
+// had its effect all the same, the next one asks for the plan that there is already, which charges nothing.
+func (b *Billing) renewChange(ctx context.Context, r changeRow) error {
+	err := b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := b.db.ExecTx(ctx, tx, `UPDATE qs_billing_changes SET generation = ? WHERE id = ? AND status = 'requested' AND generation = ?`, r.Generation+1, r.ID, r.Generation)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("billing: renew plan change %s: %w", r.ID, err)
+	}
+	return nil
 }
 
 // endChange records the outcome. A change at once that cost nothing has no invoice to carry the policy out.

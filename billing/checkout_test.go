@@ -176,3 +176,30 @@ func TestCustomer_AddressIsFollowed(t *testing.T) {
 		assert.Equal(t, []string{"ada@example.com"}, address(), "the next checkout makes up for what was missed")
 	})
 }
+
+// A bank debit for a plan is refused days after the checkout.
+func TestCheckout_APlanWhoseMoneyDoesNotComeHasFailed(t *testing.T) {
+	run(t, func(t *testing.T, s *shop) {
+		plan := s.plan("Pro", "1000", 2900, "month")
+		c := s.subscribe(plan.ID, stripetest.Delayed)
+		s.waitFor(c.SessionID, billing.CheckoutWaiting)
+		_, err := s.Checkout(t.Context(), billing.CheckoutParams{Customer: ada, Price: plan.ID})
+		require.ErrorIs(t, err, billing.ErrSubscribed, "nobody pays twice while the money is on its way")
+		require.NoError(t, s.double.SettleDelayed(t.Context(), c.SessionID, false))
+		s.quiet()
+		s.waitFor(c.SessionID, billing.CheckoutFailed)
+		require.NoError(t, s.deliver("evt_again", "checkout.session.completed", c.SessionID))
+		s.quiet()
+		s.waitFor(c.SessionID, billing.CheckoutFailed)
+		assert.Equal(t, "0", s.balance())
+		_, body := s.request("GET", "/billing/success?look=1&session_id="+c.SessionID, nil)
+		assert.Contains(t, body, "Your bank refused the payment")
+		_, body = s.request("GET", "/billing/subscription", nil)
+		assert.Contains(t, body, "Pay now", "the invoice can be paid with something else")
+
+		require.NoError(t, s.double.PayInvoice(t.Context(), s.payments()[0].InvoiceID, stripetest.Card{Number: stripetest.CardSucceeds}))
+		s.quiet()
+		assert.Equal(t, stripe.SubscriptionStatusActive, s.same().Status)
+		assert.Equal(t, "1000", s.balance())
+	})
+}

@@ -31,6 +31,14 @@ type Dispute struct {
 	UpdatedAt time.Time  `json:"updated_at"`
 }
 
+// DisputeStep is one step of a dispute's trail.
+type DisputeStep struct {
+	Status stripe.DisputeStatus `json:"status"`
+	// Price is what was disputed then.
+	Price Money     `json:"amount"`
+	At    time.Time `json:"at"`
+}
+
 type disputeRow struct {
 	ID        uuid.UUID            `db:"id"`
 	DisputeID string               `db:"dispute_id"`
@@ -112,6 +120,27 @@ func (b *Billing) FindDispute(ctx context.Context, id uuid.UUID) (Dispute, error
 	return row.dispute(), nil
 }
 
+// DisputeTrail returns what happened to a dispute, first to last, as we heard of it.
+func (b *Billing) DisputeTrail(ctx context.Context, id uuid.UUID) ([]DisputeStep, error) {
+	var rows []struct {
+		Status   stripe.DisputeStatus `db:"status"`
+		Amount   int64                `db:"amount"`
+		Currency string               `db:"currency"`
+		At       database.Time        `db:"at"`
+	}
+	// Runs along qs_billing_dispute_steps_dispute.
+	const find = `SELECT s.status, s.amount, d.currency, s.at FROM qs_billing_dispute_steps s JOIN qs_billing_disputes d ON d.id = s.dispute_id
+		WHERE s.dispute_id = ? ORDER BY s.id`
+	if err := b.db.Select(ctx, &rows, find, id); err != nil {
+		return nil, fmt.Errorf("billing: trail of dispute %s: %w", id, err)
+	}
+	steps := make([]DisputeStep, len(rows))
+	for i, r := range rows {
+		steps[i] = DisputeStep{r.Status, Money{r.Amount, r.Currency}, r.At.Time}
+	}
+	return steps, nil
+}
+
 // ErrNoDispute says that there is no such dispute.
 var ErrNoDispute error = problem.New(problem.CodeNotFound, "There is no such dispute.")
 
@@ -152,9 +181,12 @@ func (b *Billing) saveDispute(ctx context.Context, tx *sqlx.Tx, d *stripe.Disput
 		return fmt.Errorf("billing: dispute %s: %w", d.ID, err)
 	}
 	row := disputeRow{DisputeID: d.ID, Payment: payment.ID, Account: payment.Account, Amount: d.Amount, Currency: string(d.Currency), Reason: d.Reason, Status: d.Status}
-	before := stripe.DisputeStatus("")
+	before, news := stripe.DisputeStatus(""), true
 	if len(known) > 0 {
-		before = known[0].Status
+		before, news = known[0].Status, known[0].Status != d.Status || known[0].Amount != d.Amount
+		row.ID = known[0].ID
+	} else if row.ID, err = uuid.NewV7(); err != nil {
+		return fmt.Errorf("billing: make an id: %w", err)
 	}
 	if before != "" && !isOpenDispute(before) && isOpenDispute(d.Status) && !isInquiry(before) {
 		return nil // a picture that is older: what is won or lost is not opened again
@@ -162,15 +194,17 @@ func (b *Billing) saveDispute(ctx context.Context, tx *sqlx.Tx, d *stripe.Disput
 	if d.EvidenceDetails != nil && isOpenDispute(d.Status) {
 		row.DueBy = moment(d.EvidenceDetails.DueBy)
 	}
-	if row.ID, err = uuid.NewV7(); err != nil {
-		return fmt.Errorf("billing: make an id: %w", err)
-	}
 	const upsert = `INSERT INTO qs_billing_disputes (` + disputeColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (dispute_id) DO UPDATE SET amount = excluded.amount, reason = excluded.reason, status = excluded.status, due_by = excluded.due_by,
 			updated_at = excluded.updated_at`
 	now := database.At(b.now())
 	if _, err := b.db.ExecTx(ctx, tx, upsert, row.ID, d.ID, payment.ID, payment.Account, row.Amount, row.Currency, row.Reason, row.Status, row.DueBy, now, now); err != nil {
 		return fmt.Errorf("billing: save dispute %s: %w", d.ID, err)
+	}
+	if news {
+		if err := b.disputeStep(ctx, tx, row, now); err != nil {
+			return err
+		}
 	}
 	b.cfg.Logger.WarnContext(ctx, "dispute", slog.String("dispute", d.ID), slog.String("payment", payment.ID.String()), slog.String("account", payment.Account),
 		slog.String("status", string(d.Status)))
@@ -183,6 +217,17 @@ func (b *Billing) saveDispute(ctx context.Context, tx *sqlx.Tx, d *stripe.Disput
 	}
 	return b.notify(ctx, tx, Notice{Kind: kind, Account: payment.Account, Price: Money{row.Amount, row.Currency}, Description: payment.Description + " (" + payment.Receipt + ")",
 		Key: "stripe:dispute:" + d.ID + ":" + string(kind)})
+}
+
+func (b *Billing) disputeStep(ctx context.Context, tx *sqlx.Tx, r disputeRow, at database.Time) error {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("billing: make an id: %w", err)
+	}
+	if _, err := b.db.ExecTx(ctx, tx, `INSERT INTO qs_billing_dispute_steps (id, dispute_id, status, amount, at) VALUES (?, ?, ?, ?, ?)`, id, r.ID, r.Status, r.Amount, at); err != nil {
+		return fmt.Errorf("billing: trail of dispute %s: %w", r.DisputeID, err)
+	}
+	return nil
 }
 
 func isOpenDispute(s stripe.DisputeStatus) bool {

@@ -57,6 +57,9 @@ type failing struct {
 	wait time.Duration
 	// lost says that no webhook of it arrives.
 	lost bool
+	// writes says that a failure is written down, so that it is tried on both databases. The rest of what is done after one
+	// is tried on PostgreSQL by the tests of what is done.
+	writes bool
 }
 
 // post is what a person does on a page.
@@ -88,7 +91,7 @@ func (s *shop) call(do func() error) func() attempt {
 }
 
 var calls = map[string]failing{
-	"making a customer": {route: "POST /v1/customers", done: []int{303}, recovers: stripetest.FaultErrorAfter, begin: func(s *shop) (func() attempt, func(t *testing.T)) {
+	"making a customer": {route: "POST /v1/customers", writes: true, done: []int{303}, recovers: stripetest.FaultErrorAfter, begin: func(s *shop) (func() attempt, func(t *testing.T)) {
 		return s.post("/billing/checkout", url.Values{"price": {s.pack.ID}}), func(t *testing.T) {
 			t.Helper()
 			n := 0
@@ -100,7 +103,7 @@ var calls = map[string]failing{
 			assert.Equal(t, 1, n)
 		}
 	}},
-	"checkout of a pack": {route: "POST /v1/checkout/sessions", done: []int{303}, begin: func(s *shop) (func() attempt, func(t *testing.T)) {
+	"checkout of a pack": {route: "POST /v1/checkout/sessions", writes: true, done: []int{303}, begin: func(s *shop) (func() attempt, func(t *testing.T)) {
 		return s.post("/billing/checkout", url.Values{"price": {s.pack.ID}}), func(t *testing.T) {
 			t.Helper()
 			s.payOpen()
@@ -147,6 +150,20 @@ var calls = map[string]failing{
 			require.Len(t, payments, 2, "charged once")
 			assert.Equal(t, payments[0].Price.Amount+payments[1].Price.Amount, s.taken())
 			assert.Equal(t, (payments[0].Credits + payments[1].Credits).String(), s.balance())
+		}
+	}},
+	"upgrade as previewed": {route: "POST /v1/subscriptions/{id}", writes: true, done: []int{303, 409}, begin: func(s *shop) (func() attempt, func(t *testing.T)) {
+		s.subscribe(s.basic.ID, stripetest.CardSucceeds)
+		preview, err := s.PreviewChange(s.t.Context(), s.me.Account, s.pro.ID)
+		require.NoError(s.t, err)
+		// The person agrees to the same second again and again.
+		return s.post("/billing/subscription/change", url.Values{"price": {s.pro.ID}, "proration_date": {fmt.Sprint(preview.ProrationDate)}}), func(t *testing.T) {
+			t.Helper()
+			assert.Equal(t, "Pro", s.same().Plan.Name)
+			payments := s.payments()
+			require.Len(t, payments, 2, "charged once")
+			assert.Equal(t, preview.Due, payments[0].Price)
+			assert.Equal(t, payments[0].Price.Amount+payments[1].Price.Amount, s.taken())
 		}
 	}},
 	"downgrade": {route: "POST /v1/subscription_schedules", done: []int{303, 409}, begin: func(s *shop) (func() attempt, func(t *testing.T)) {
@@ -208,7 +225,7 @@ var calls = map[string]failing{
 			s.expect(t, "100", 1000)
 		}
 	}},
-	"refund": {route: "POST /v1/refunds", done: []int{200}, wait: day + time.Hour, begin: func(s *shop) (func() attempt, func(t *testing.T)) {
+	"refund": {route: "POST /v1/refunds", writes: true, done: []int{200}, wait: time.Hour + time.Minute, begin: func(s *shop) (func() attempt, func(t *testing.T)) {
 		p := s.buy(stripetest.CardSucceeds)
 		asked := false
 		do := s.call(func() error {
@@ -275,7 +292,7 @@ var calls = map[string]failing{
 			assert.True(t, set.On)
 		}
 	}},
-	"top-up": {route: "POST /v1/payment_intents", done: []int{200}, wait: time.Hour + time.Minute, begin: func(s *shop) (func() attempt, func(t *testing.T)) {
+	"top-up": {route: "POST /v1/payment_intents", writes: true, done: []int{200}, wait: time.Hour + time.Minute, begin: func(s *shop) (func() attempt, func(t *testing.T)) {
 		s.defaultCard(stripetest.CardSucceeds)
 		s.autoTopUp(5000)
 		return s.call(func() error {
@@ -323,14 +340,20 @@ func TestFailures_AreSaidPlainlyAndTheBooksAreRight(t *testing.T) {
 	t.Parallel()
 	for name, c := range calls {
 		t.Run(name, func(t *testing.T) {
-			run(t, func(t *testing.T, s *shop) {
+			each := func(t *testing.T, s *shop) {
+				t.Helper()
 				s.basic, s.pro = s.plan("Basic", "100", 1000, "month"), s.plan("Pro", "400", 3000, "month")
 				for i, f := range failures {
 					s.me = billing.Customer{Account: fmt.Sprintf("person-%d", i), Email: fmt.Sprintf("person-%d@example.com", i), Name: "Ada", Verified: true}
 					s.who = &s.me
 					s.failOnce(t, c, f.name, f.kind)
 				}
-			})
+			}
+			if c.writes {
+				run(t, each)
+				return
+			}
+			runSQLite(t, each)
 		})
 	}
 }

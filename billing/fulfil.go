@@ -86,7 +86,17 @@ func (b *Billing) fetchSession(ctx context.Context, id string) (*stripe.Checkout
 	params := &stripe.CheckoutSessionParams{}
 	params.Context = ctx
 	params.AddExpand("payment_intent.latest_charge")
+	params.AddExpand("invoice.payment_intent") // a plan's session has no payment intent of its own
 	return b.cfg.Stripe.CheckoutSessions.Get(id, params)
+}
+
+// refusedLater tells that the money of a completed session, which was to come later, does not come.
+func refusedLater(s *stripe.CheckoutSession) bool {
+	intent := s.PaymentIntent
+	if intent == nil && s.Invoice != nil {
+		intent = s.Invoice.PaymentIntent
+	}
+	return intent != nil && (intent.Status == stripe.PaymentIntentStatusRequiresPaymentMethod || intent.Status == stripe.PaymentIntentStatusCanceled)
 }
 
 // onSession brings a checkout to the state of its session. What the event is called does not matter.
@@ -166,7 +176,7 @@ func (b *Billing) settle(ctx context.Context, tx *sqlx.Tx, s *stripe.CheckoutSes
 		return nil
 	case s.PaymentStatus == stripe.CheckoutSessionPaymentStatusPaid, s.PaymentStatus == stripe.CheckoutSessionPaymentStatusNoPaymentRequired:
 		return b.fulfil(ctx, tx, c, s)
-	case s.PaymentIntent != nil && s.PaymentIntent.Status == stripe.PaymentIntentStatusRequiresPaymentMethod:
+	case refusedLater(s):
 		c.Status = CheckoutFailed
 	case c.Status == CheckoutFailed: // a picture that is older
 		return nil

@@ -103,6 +103,57 @@ func TestDispute_WonAfterThePeriodGivesBackWhatWasTakenFromElsewhere(t *testing.
 	})
 }
 
+// The bank decides within the month. What was taken from a pack, because the plan's credits had been used, never expires.
+func TestDispute_WonWithinThePeriodGivesBackForGoodWhatWasTakenFromElsewhere(t *testing.T) {
+	run(t, func(t *testing.T, s *shop) {
+		plan := s.plan("Pro", "1000", 2000, "month")
+		s.subscribe(plan.ID, stripetest.CardSucceeds)
+		s.use("950")
+		pack := s.buy(stripetest.CardSucceeds)
+		require.Equal(t, billing.TypePurchase, pack.Type)
+		_, err := s.CancelSubscription(t.Context(), ada.Account, false)
+		require.NoError(t, err)
+		id, err := s.double.OpenDispute(t.Context(), s.payments()[1].ChargeID, stripetest.DisputeParams{})
+		require.NoError(t, err)
+		s.quiet()
+		assert.Equal(t, "849.5", s.debt(), "50 of the plan and 100.5 of the pack were there")
+		require.NoError(t, s.double.CloseDispute(t.Context(), id, true))
+		s.quiet()
+		assert.Equal(t, "0", s.debt())
+		assert.Equal(t, map[credits.Source]string{credits.Purchase: "100.5", credits.Subscription: "50"}, s.bySource())
+		s.advance(60 * day)
+		assert.Equal(t, "100.5", s.balance())
+	})
+}
+
+// Credits that were given back count like those that never were away.
+func TestRefund_CountsTheUseOfCreditsThatCameBack(t *testing.T) {
+	run(t, func(t *testing.T, s *shop) {
+		plan := s.plan("Pro", "1000", 2000, "month")
+		s.subscribe(plan.ID, stripetest.CardRefundPends)
+		s.use("100")
+		_, err := s.CancelSubscription(t.Context(), ada.Account, false)
+		require.NoError(t, err)
+		p := s.payments()[0]
+		for range 2 {
+			r, err := s.refund(p.ID, 0)
+			require.NoError(t, err)
+			require.NoError(t, s.double.FailRefund(t.Context(), r.RefundID, "expired_or_canceled_card"))
+			s.quiet()
+			s.use("300")
+		}
+		assert.Equal(t, "300", s.balance())
+		s.advance(40 * day)
+		assert.Equal(t, "0", s.balance())
+		preview, err := s.PreviewRefund(t.Context(), p.ID, 0)
+		require.NoError(t, err)
+		assert.Equal(t, "700", preview.Credits)
+		_, err = s.refund(p.ID, 0)
+		require.NoError(t, err)
+		assert.Equal(t, "700", s.debt(), "what was used is owed, before and after it was away")
+	})
+}
+
 // A renewal and an upgrade are heard of when both their periods are over.
 func TestChangePlan_HeardLateKeepsWhatWasLeft(t *testing.T) {
 	run(t, func(t *testing.T, s *shop) {
@@ -180,4 +231,45 @@ func TestInvoice_GivenUpIsKeptThoughNothingWasHeardOfItsAttempts(t *testing.T) {
 		s.hear()
 		assert.Equal(t, billing.PaymentCanceled, s.payments()[0].Status)
 	})
+}
+
+// An invoice was refused at first. That it was paid after all, nothing was heard; that half of it went back, was.
+func TestRefund_HeardBeforeThePaymentOfAnInvoiceThatWasRefusedAtFirst(t *testing.T) {
+	run(t, func(t *testing.T, s *shop) {
+		plan := s.plan("Pro", "1000", 2900, "month", "trial_days", "7")
+		s.subscribe(plan.ID, stripetest.CardFailsLater)
+		s.advance(7*day + 2*time.Hour)
+		p := s.payments()[0]
+		require.Equal(t, billing.PaymentFailed, p.Status)
+		s.lose(1, 1)
+		require.NoError(t, s.double.PayInvoice(t.Context(), p.InvoiceID, stripetest.Card{Number: stripetest.CardSucceeds}))
+		inv, err := s.double.Stripe.Invoices.Get(p.InvoiceID, nil)
+		require.NoError(t, err)
+		refund, err := s.double.Stripe.Refunds.New(&stripe.RefundParams{Charge: &inv.Charge.ID, Amount: stripe.Int64(1450)})
+		require.NoError(t, err)
+		_, err = s.double.OpenDispute(t.Context(), inv.Charge.ID, stripetest.DisputeParams{Amount: 290})
+		require.NoError(t, err)
+		require.NoError(t, s.deliver("evt_refunded", "charge.refunded", inv.Charge.ID))
+		require.Eventually(t, func() bool { return s.attempts("evt_refunded") > 0 }, 20*time.Second, 20*time.Millisecond)
+		assert.Equal(t, billing.PaymentFailed, s.payments()[0].Status, "it is tried again when the payment is known")
+		s.hear()
+		assert.Equal(t, "400", s.balance(), "the period's credits, less what went back and is disputed")
+		got := s.payment(p.ID)
+		assert.Equal(t, billing.PaymentPartiallyRefunded, got.Status)
+		assert.Equal(t, int64(1450), got.Refunded)
+		assert.Equal(t, int64(290), got.Disputed)
+		require.NoError(t, s.deliver("evt_refund", "charge.refund.updated", refund.ID))
+		s.hear()
+		assert.Equal(t, "400", s.balance())
+	})
+}
+
+// attempts is how often an event was worked.
+func (s *shop) attempts(event string) int {
+	s.t.Helper()
+	e, err := s.inbox.Find(s.t.Context(), event)
+	if err != nil {
+		return 0
+	}
+	return e.Attempts
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
+	"github.com/stripe/stripe-go/v76"
 
 	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/internal/database"
@@ -288,4 +290,49 @@ func (b *Billing) Payments(ctx context.Context, p PaymentsParams) (payments []Pa
 		payments[i] = r.payment()
 	}
 	return payments, more, nil
+}
+
+// anyPayment is a payment whoever's it is.
+func (b *Billing) anyPayment(ctx context.Context, id uuid.UUID) (Payment, error) {
+	var row paymentRow
+	err := b.db.Get(ctx, &row, `SELECT `+paymentColumns+` FROM qs_billing_payments WHERE id = ?`, id)
+	if err != nil {
+		return Payment{}, fmt.Errorf("billing: find payment %s: %w", id, err)
+	}
+	return row.payment(), nil
+}
+
+// paymentOf finds the payment that a payment intent or a charge is of. One that should be here, or be paid, and is not yet,
+// because its event is still on its way, is an error, so that this is tried again.
+func (b *Billing) paymentOf(ctx context.Context, tx *sqlx.Tx, intent *stripe.PaymentIntent, charge *stripe.Charge) (p paymentRow, found bool, err error) {
+	intentID, chargeID := "", ""
+	if intent != nil {
+		intentID = intent.ID
+	}
+	if charge != nil {
+		chargeID = charge.ID
+	}
+	if p, found, err = b.paymentTx(ctx, tx, `intent_id = ?`, intentID); err == nil && !found {
+		p, found, err = b.paymentTx(ctx, tx, `charge_id = ? AND charge_id <> '' AND type <> 'refund'`, chargeID)
+	}
+	if found && !p.payment().Kept() {
+		// Money went back of it, so that it has come: an invoice that was refused at first.
+		return p, false, fmt.Errorf("billing: payment %s is not known to be paid yet", p.ID)
+	}
+	if found || err != nil {
+		return p, found, err
+	}
+	if intent != nil && (intent.Metadata["checkout"] != "" || intent.Metadata[topUpKey] != "" || intent.Invoice != nil) {
+		var customers []string
+		if intent.Customer != nil {
+			if err := b.db.SelectTx(ctx, tx, &customers, `SELECT account_id FROM qs_billing_customers WHERE customer_id = ?`, intent.Customer.ID); err != nil {
+				return p, false, fmt.Errorf("billing: account of customer %s: %w", intent.Customer.ID, err)
+			}
+		}
+		if len(customers) > 0 {
+			return p, false, fmt.Errorf("billing: the payment of intent %s is not known yet", intentID)
+		}
+	}
+	b.cfg.Logger.InfoContext(ctx, "charge is not ours", slog.String("intent", intentID), slog.String("charge", chargeID))
+	return p, false, nil
 }

@@ -184,18 +184,6 @@ func (b *Billing) transferLapsed(ctx context.Context, tx *sqlx.Tx, account, refe
 	return nil
 }
 
-// used is what of a payment's credits was used.
-func (b *Billing) used(ctx context.Context, tx *sqlx.Tx, p paymentRow) (credits.Amount, error) {
-	if p.EntryID == nil {
-		return 0, nil // they had expired before they were granted
-	}
-	used, err := b.cfg.Ledger.UsedTx(ctx, tx, p.Account, *p.EntryID)
-	if err != nil {
-		return 0, fmt.Errorf("billing: what was used of payment %s: %w", p.ID, err)
-	}
-	return used, nil
-}
-
 // expireRest takes what is left of the plan's credits that have not expired.
 func (b *Billing) expireRest(ctx context.Context, tx *sqlx.Tx, account, reference, key string) error {
 	var rows []paymentRow
@@ -205,12 +193,18 @@ func (b *Billing) expireRest(ctx context.Context, tx *sqlx.Tx, account, referenc
 		return fmt.Errorf("billing: plan credits of account %s: %w", account, err)
 	}
 	for _, p := range rows {
-		_, err := b.cfg.Ledger.RevokeTx(ctx, tx, credits.RevokeParams{
-			Account: account, Amount: p.Credits - p.Clawed, Grant: *p.EntryID, Reason: "Plan change: the old plan's credits end", Reference: reference,
-			IdempotencyKey: key + ":expire:" + p.ID.String(),
-		})
+		grants, err := b.grantsOf(ctx, tx, p)
 		if err != nil {
-			return fmt.Errorf("billing: end the credits of payment %s: %w", p.ID, err)
+			return err
+		}
+		for _, grant := range grants {
+			_, err := b.cfg.Ledger.RevokeTx(ctx, tx, credits.RevokeParams{
+				Account: account, Amount: p.Credits - p.Clawed, Grant: grant, Reason: "Plan change: the old plan's credits end", Reference: reference,
+				IdempotencyKey: key + ":expire:" + grant.String(),
+			})
+			if err != nil {
+				return fmt.Errorf("billing: end the credits of payment %s: %w", p.ID, err)
+			}
 		}
 	}
 	return nil

@@ -222,3 +222,34 @@ func (s *shop) customer() string {
 	require.NoError(s.t, err)
 	return sub.Customer.ID
 }
+
+// A run of a clock that went ahead does not hide what happens until its time comes.
+func TestReconcile_AClockThatWentAheadHidesNothing(t *testing.T) {
+	run(t, func(t *testing.T, s *shop) {
+		_, err := s.Reconcile(t.Context())
+		require.NoError(t, err)
+		s.ahead.Store(int64(3 * day))
+		_, err = s.Reconcile(t.Context())
+		require.NoError(t, err)
+		s.ahead.Store(0)
+		missed := func() {
+			t.Helper()
+			s.lose(1, 1)
+			c := s.checkout()
+			_, err := s.double.Pay(t.Context(), c.SessionID, stripetest.Card{Number: stripetest.CardSucceeds})
+			require.NoError(t, err)
+			require.NoError(t, s.double.RemoveFaults(t.Context()))
+		}
+		missed()
+		report, err := s.Reconcile(t.Context())
+		require.NoError(t, err)
+		assert.NotEmpty(t, report.Repaired)
+		assert.Equal(t, "100.5", s.balance())
+		missed()
+		s.pass(3*day + 2*time.Hour)
+		report, err = s.Reconcile(t.Context())
+		require.NoError(t, err)
+		assert.WithinDuration(t, time.Now(), report.Since, 2*time.Hour, "the last run of the right clock says where the next begins")
+		assert.Equal(t, "201", s.balance())
+	})
+}

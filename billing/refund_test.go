@@ -192,6 +192,48 @@ func TestRefund_InterruptedIsResumedAndRefundsOnce(t *testing.T) {
 	}
 }
 
+// Stripe repeats an error of its own under the same key for a day. Staff need not wait that long, and see what is going on.
+func TestRefund_AnErrorOfStripesIsGotPastInAnHour(t *testing.T) {
+	t.Parallel()
+	for name, kind := range map[string]stripetest.FaultKind{"before the effect": stripetest.FaultErrorBefore, "after the effect": stripetest.FaultErrorAfter} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(t *testing.T, s *shop) {
+				p := s.buy(stripetest.CardSucceeds)
+				s.lose(1, 1)
+				_, err := s.double.Inject(t.Context(), stripetest.Fault{Kind: kind, Route: "POST /v1/refunds", Times: 2})
+				require.NoError(t, err)
+				r, err := s.refund(p.ID, 400)
+				require.ErrorIs(t, err, billing.ErrStripe)
+				trail, err := s.RefundTrail(t.Context(), r.ID)
+				require.NoError(t, err)
+				require.Len(t, trail, 2)
+				assert.Equal(t, billing.RefundRequested, trail[1].Status)
+				assert.Contains(t, trail[1].Note, "asked again in an hour")
+				s.pass(2 * time.Minute)
+				n, err := s.ResumeRefunds(t.Context())
+				require.NoError(t, err)
+				if kind == stripetest.FaultErrorAfter {
+					assert.Equal(t, 1, n, "Stripe has it")
+				} else {
+					assert.Zero(t, n, "it is in doubt")
+					for _, outcome := range []error{billing.ErrStripe, nil} { // the second error is told, too
+						s.pass(time.Hour + time.Minute)
+						_, err = s.ResumeRefunds(t.Context())
+						require.ErrorIs(t, err, outcome)
+					}
+				}
+				r, err = s.FindRefund(t.Context(), r.ID)
+				require.NoError(t, err)
+				assert.Equal(t, billing.RefundSucceeded, r.Status)
+				assert.Equal(t, "60.3", s.balance())
+				charge, err := s.double.Stripe.Charges.Get(p.ChargeID, nil)
+				require.NoError(t, err)
+				assert.Equal(t, int64(400), charge.AmountRefunded)
+			})
+		})
+	}
+}
+
 func TestRefund_FailingDaysLaterGivesTheCreditsBack(t *testing.T) {
 	run(t, func(t *testing.T, s *shop) {
 		p := s.buy(stripetest.CardRefundPends)

@@ -2,9 +2,7 @@ package billing
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -246,7 +244,10 @@ func (s *seeder) newProduct(want SeedProduct, made *ref) {
 			if err != nil {
 				return "", err
 			}
-			return p.ID, nil
+			get := &stripe.ProductParams{}
+			get.Context = ctx
+			there, err := s.api.Products.Get(p.ID, get)
+			return p.ID, gone(err, there == nil || there.Deleted)
 		}, func() (string, error) {
 			found, err := s.products(ctx)
 			if err != nil || found[want.Key] == nil {
@@ -410,7 +411,10 @@ func (s *seeder) newPrice(of SeedProduct, want SeedPrice, product *ref, replaces
 			if err != nil {
 				return "", err
 			}
-			return p.ID, nil
+			get := &stripe.PriceParams{}
+			get.Context = ctx
+			there, err := s.api.Prices.Get(p.ID, get)
+			return p.ID, gone(err, there == nil || there.Deleted)
 		}, func() (string, error) {
 			found, err := s.pricesOf(ctx, product.id)
 			for _, p := range found {
@@ -470,24 +474,4 @@ func (s *seeder) archive(key string, p *stripe.Price, product *stripe.Product, s
 		_, err := s.api.Prices.Update(p.ID, params)
 		return p.ID, err
 	})
-}
-
-// maxGenerations is how often a creation is tried that Stripe fails.
-const maxGenerations = 5
-
-// createOnce makes an object under an idempotency key of what it is and, so that several processes that seed at once, and
-// one whose answer was lost, make it once. Stripe repeats a failure of its own under the same key for a day, so that after
-// one the object is looked for, and made under another key where it is not there.
-func createOnce(what string, create func(key string) (string, error), find func() (string, error)) (id string, err error) {
-	key := fmt.Sprintf("seed-%x", sha256.Sum256([]byte(what)))
-	for generation := range maxGenerations {
-		id, err = create(key + "-" + strconv.Itoa(generation))
-		if e, ok := asStripe(err); !ok || e.HTTPStatusCode < http.StatusInternalServerError {
-			return id, err
-		}
-		if found, findErr := find(); findErr != nil || found != "" {
-			return found, findErr
-		}
-	}
-	return id, err
 }

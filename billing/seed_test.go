@@ -284,6 +284,26 @@ func TestSeed_AFailureThatStripeRepeatsIsGotPast(t *testing.T) {
 	}
 }
 
+// Stripe repeats its answer to the creation of what was deleted by hand since.
+func TestSeed_WhatWasDeletedByHandTodayIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	s := newSeeding(t)
+	const one = "products:\n  - key: one\n    name: One\n    credits: 10\n    prices:\n      - price: 1.00 USD\n"
+	for range 3 {
+		_, err := s.double.Inject(t.Context(), stripetest.Fault{Kind: stripetest.FaultRateLimit, Route: "POST /v1/prices", Times: 1})
+		require.NoError(t, err)
+		require.ErrorIs(t, s.apply(one), billing.ErrStripe, "it ends between the product and its price")
+		require.NoError(t, s.double.RemoveFaults(t.Context()))
+		products := s.double.Stripe.Products.List(nil)
+		require.True(t, products.Next())
+		_, err = s.double.Stripe.Products.Del(products.Product().ID, nil)
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.apply(one))
+	assert.Len(t, s.catalogue(), 1)
+	assert.Empty(t, s.steps(one))
+}
+
 func TestSeed_SeveralAtOnceMakeItOnce(t *testing.T) {
 	t.Parallel()
 	s := newSeeding(t)

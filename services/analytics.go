@@ -55,8 +55,8 @@ var dayOf = database.Query{
 }
 
 var eachUnit = database.Query{
-	Postgres: ` CROSS JOIN LATERAL json_each_text(c.units::json) AS u(unit, amount)`,
-	SQLite:   ` CROSS JOIN (SELECT id AS call, j.key AS unit, j.value AS amount FROM qs_service_calls, json_each(units) AS j) AS u ON u.call = c.id`,
+	Postgres: ` CROSS JOIN LATERAL json_each_text(c.units::json) AS u(key, value)`,
+	SQLite:   ` CROSS JOIN json_each(c.units) AS u`,
 }
 
 // Analytics sums up the calls that the params choose, by group, the one that was charged most first. Before, Limit and
@@ -97,8 +97,8 @@ func (s *Services) Analytics(ctx context.Context, p AnalyticsParams) ([]Figures,
 		Unit   string `db:"unit"`
 		Amount int64  `db:"amount"`
 	}
-	query = `SELECT ` + key + ` AS key, u.unit, CAST(SUM(CAST(u.amount AS BIGINT)) AS BIGINT) AS amount` + joined + eachUnit.For(s.db.Dialect()) + where +
-		` GROUP BY ` + key + `, u.unit`
+	query = `SELECT ` + key + ` AS key, u.key AS unit, CAST(SUM(CAST(u.value AS BIGINT)) AS BIGINT) AS amount` + joined + eachUnit.For(s.db.Dialect()) + where +
+		` GROUP BY ` + key + `, u.key`
 	if err := s.db.Select(ctx, &sums, query, args...); err != nil {
 		return nil, fmt.Errorf("services: sum up units by %s: %w", p.By, err)
 	}

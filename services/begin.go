@@ -151,6 +151,7 @@ func (s *Services) reserve(ctx context.Context, tx *sqlx.Tx, c *prepared, row *c
 	if err != nil {
 		return err
 	}
+	s.funds.forget(c.Account)
 	row.HoldID, row.Price = &hold.ID, hold.Amount
 	return nil
 }

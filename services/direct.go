@@ -2,7 +2,6 @@ package services
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -177,6 +176,15 @@ func (f *fundsCache) learn(account string, available credits.Amount) {
 	a.available, a.at = available, time.Now()
 }
 
+// forget makes the next call look at the balance: something else was set aside.
+func (f *fundsCache) forget(account string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if a := f.accounts[account]; a != nil {
+		a.at = time.Time{}
+	}
+}
+
 // shrink forgets accounts without calls.
 func (f *fundsCache) shrink() {
 	for account, a := range f.accounts {
@@ -196,6 +204,3 @@ func (f *fundsCache) end(account string, price credits.Amount, left *credits.Amo
 		a.available, a.at = *left, time.Now()
 	}
 }
-
-// errLost: usage rows could not be written.
-var errLost = errors.New("services: usage rows of calls are lost")

@@ -30,10 +30,10 @@ const (
 	jobAttempts = 5
 )
 
-// ErrNoJobs: [Config.Jobs] is missing, so nothing runs in the background.
+// ErrNoJobs says that nothing runs in the background, as [Config.Jobs] is missing, or that nobody can be told.
 var ErrNoJobs error = problem.New(problem.CodeInvalid, "Calls do not run in the background here.")
 
-// ErrNoCall: the account has no such call.
+// ErrNoCall says that the account has no such call.
 var ErrNoCall error = problem.New(problem.CodeNotFound, "There is no such call.")
 
 // jobArgs name the call that a job runs.
@@ -78,6 +78,9 @@ func (s *Services) Enqueue(ctx context.Context, p EnqueueParams) (Record, error)
 	}
 	c, err := s.prepare(ctx, p.RunParams)
 	if err != nil {
+		return Record{}, err
+	}
+	if err := c.compare(); err != nil {
 		return Record{}, err
 	}
 	c.background, c.notify = true, p.Notify

@@ -59,9 +59,9 @@ func (c *Call) Streaming() bool { return c.m.sink != nil }
 func (c *Call) Send(part any) error { return c.m.send(part) }
 
 var (
-	// ErrOutOfCredits: what was set aside for the call is used up. The caller is charged for it and gets what was made.
+	// ErrOutOfCredits says that what was set aside for the call is used up.
 	ErrOutOfCredits error = problem.New(codeOutOfCredits, "The credits for this call are used up, so it was stopped.")
-	// ErrLeft: the caller of a stream is gone.
+	// ErrLeft says that the caller of a stream is gone.
 	ErrLeft = errors.New("services: the caller of the stream is gone")
 )
 

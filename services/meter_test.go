@@ -279,3 +279,17 @@ func TestRegister_TellsWhatIsWrongWithPricesAndOptions(t *testing.T) {
 		}
 	})
 }
+
+// Execute can be tested without a ledger.
+func TestNewCall_CountsAndChargesNothing(t *testing.T) {
+	t.Parallel()
+	call := services.NewCall("llm", ada)
+	out, err := uses(3)(t.Context(), call, job{})
+	require.NoError(t, err)
+	assert.Equal(t, done{"ok"}, out)
+	units, cost := call.Used()
+	assert.Equal(t, services.Units{"tokens": 3}, units)
+	assert.Zero(t, cost)
+	assert.False(t, call.Streaming())
+	require.NoError(t, call.Send(out))
+}

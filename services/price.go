@@ -60,14 +60,14 @@ func (r Rate) cost(n int64) (credits.Amount, error) {
 	if n < 0 {
 		return 0, fmt.Errorf("services: %d units are below zero", n)
 	}
-	per := uint64(max(r.Per, 1)) //nolint:gosec // not negative
-	hi, lo := bits.Mul64(uint64(r.Amount), uint64(n))
+	per := uint64(max(r.Per, 1))
+	hi, lo := bits.Mul64(uint64(max(r.Amount, 0)), uint64(max(n, 0)))
 	lo, carry := bits.Add64(lo, per-1, 0)
 	if hi += carry; hi >= per {
 		return 0, errTooMuch
 	}
 	if q, _ := bits.Div64(hi, lo, per); q <= uint64(credits.MaxAmount) {
-		return credits.Amount(q), nil //nolint:gosec // compared before
+		return credits.Amount(q), nil
 	}
 	return 0, errTooMuch
 }

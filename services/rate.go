@@ -14,7 +14,7 @@ import (
 	"github.com/quickscale/quickscale/internal/problem"
 )
 
-// RateLimit is how many calls over HTTP an account may make: Calls in any Window on average, and Calls at once at most.
+// RateLimit is how many calls to the API an account may make: Calls in any Window on average, and Calls at once at most.
 type RateLimit struct {
 	Calls  int
 	Window time.Duration
@@ -30,7 +30,7 @@ func (l RateLimit) check() error {
 	return nil
 }
 
-// ErrRate: the account has made as many calls as it may.
+// ErrRate says that the account has made as many calls as it may.
 var ErrRate error = problem.New(problem.CodeTooMany, "This account makes too many calls. Try again after the time in the Retry-After header.")
 
 // quota is what is left to an account.

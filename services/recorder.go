@@ -2,13 +2,16 @@ package services
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
+
+	"github.com/quickscale/quickscale/internal/database"
 )
 
 // recorder writes the usage rows of calls that were charged in one step: those that end while a batch is written make
@@ -18,6 +21,7 @@ type recorder struct {
 
 	mu      sync.Mutex
 	busy    bool
+	hurry   bool // somebody waits for the rows
 	waiting []ended
 	room    *sync.Cond // signalled when a batch is done
 }
@@ -28,10 +32,12 @@ type ended struct {
 }
 
 const (
-	// maxBatch is how many rows one statement writes: 27 columns stay below the bound of parameters of both databases.
-	maxBatch = 256
+	// maxBatch is how many rows one statement writes.
+	maxBatch = 1000
 	// maxWaiting is how many rows wait at most; beyond, calls wait for them.
 	maxWaiting = 16 * maxBatch
+	// linger is how long rows wait for others, so that many share a statement.
+	linger = 20 * time.Millisecond
 )
 
 // add queues a row.
@@ -59,10 +65,11 @@ func (q *recorder) ready() {
 // drain writes batches until none waits.
 func (q *recorder) drain(ctx context.Context) {
 	for {
+		q.linger()
 		q.mu.Lock()
 		q.room.Broadcast()
 		if len(q.waiting) == 0 {
-			q.busy, q.waiting = false, nil
+			q.busy, q.hurry, q.waiting = false, false, nil
 			q.mu.Unlock()
 			return
 		}
@@ -74,12 +81,25 @@ func (q *recorder) drain(ctx context.Context) {
 	}
 }
 
+// linger waits for more rows, a little at a time and no longer than it has to.
+func (q *recorder) linger() {
+	for end := time.Now().Add(linger); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		q.mu.Lock()
+		enough := q.hurry || len(q.waiting) == 0 || len(q.waiting) >= maxBatch
+		q.mu.Unlock()
+		if enough {
+			return
+		}
+	}
+}
+
 // flush waits until all rows are written that were queued before.
 func (q *recorder) flush() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.ready()
 	for q.busy {
+		q.hurry = true
 		q.room.Wait()
 	}
 }
@@ -97,7 +117,7 @@ func (q *recorder) write(ctx context.Context, batch []ended) {
 		}
 		if try == recordTries || ctx.Err() != nil {
 			for _, b := range batch {
-				q.s.cfg.Logger.ErrorContext(ctx, errLost.Error(), slog.String("call", b.row.ID.String()), slog.Any("error", err))
+				q.s.cfg.Logger.ErrorContext(ctx, "usage row of a call is lost", slog.String("call", b.row.ID.String()), slog.Any("error", err))
 			}
 			return
 		}
@@ -106,20 +126,70 @@ func (q *recorder) write(ctx context.Context, batch []ended) {
 	}
 }
 
+// endedRow is the part of a row that calls have which were charged in one step, as the database reads it.
+type endedRow struct {
+	ID          uuid.UUID  `json:"id"`
+	Account     string     `json:"account_id"`
+	Service     string     `json:"service"`
+	Version     string     `json:"version"`
+	Status      Status     `json:"status"`
+	Price       int64      `json:"price"`
+	Charged     int64      `json:"charged"`
+	EntryID     *uuid.UUID `json:"entry_id"`
+	ErrorCode   string     `json:"error_code"`
+	ErrorText   string     `json:"error_text"`
+	CreatedAt   any        `json:"created_at"`
+	FinishedAt  any        `json:"finished_at"`
+	LatencyUS   int64      `json:"latency_us"`
+	Units       string     `json:"units"`
+	Tags        string     `json:"tags"`
+	Fingerprint string     `json:"fingerprint"`
+}
+
+// One parameter carries all rows, so that the statement is the same for any number of them.
+var insertEnded = database.Query{
+	Postgres: `INSERT INTO qs_service_calls (id, account_id, service, version, status, price, charged, entry_id, error_code, error_text, created_at,
+		expires_at, started_at, finished_at, latency_us, units, tags, fingerprint, attempts)
+		SELECT id, account_id, service, version, status, price, charged, entry_id, error_code, error_text, created_at, created_at, created_at, finished_at,
+		latency_us, units, tags, fingerprint, 1 FROM json_to_recordset(CAST(? AS json)) AS r(id uuid, account_id text, service text, version text, status text,
+		price bigint, charged bigint, entry_id uuid, error_code text, error_text text, created_at timestamptz, finished_at timestamptz, latency_us bigint,
+		units text, tags text, fingerprint text) ON CONFLICT DO NOTHING`,
+	SQLite: `INSERT INTO qs_service_calls (id, account_id, service, version, status, price, charged, entry_id, error_code, error_text, created_at,
+		expires_at, started_at, finished_at, latency_us, units, tags, fingerprint, attempts)
+		SELECT value ->> 'id', value ->> 'account_id', value ->> 'service', value ->> 'version', value ->> 'status', value ->> 'price', value ->> 'charged',
+		value ->> 'entry_id', value ->> 'error_code', value ->> 'error_text', value ->> 'created_at', value ->> 'created_at', value ->> 'created_at',
+		value ->> 'finished_at', value ->> 'latency_us', value ->> 'units', value ->> 'tags', value ->> 'fingerprint', 1
+		FROM json_each(?) WHERE true ON CONFLICT DO NOTHING`,
+}
+
 // insertEnded writes rows of calls that have ended. A row that is there already stays.
 func (s *Services) insertEnded(ctx context.Context, tx *sqlx.Tx, batch []ended) error {
-	var query strings.Builder
-	query.WriteString(`INSERT INTO qs_service_calls (` + callColumns + `) VALUES `)
-	args := make([]any, 0, len(batch)*len(batch[0].row.values()))
+	rows := make([]endedRow, len(batch))
 	for i, b := range batch {
-		if i > 0 {
-			query.WriteByte(',')
+		r := b.row
+		created, err := r.CreatedAt.Value()
+		if err != nil {
+			return fmt.Errorf("services: call %s: %w", r.ID, err)
 		}
-		query.WriteString(callMarks)
-		args = append(args, b.row.values()...)
+		finished, err := r.FinishedAt.Value()
+		if err != nil {
+			return fmt.Errorf("services: call %s: %w", r.ID, err)
+		}
+		rows[i] = endedRow{ID: r.ID, Account: r.Account, Service: r.Service, Version: r.Version, Status: r.Status, Price: int64(r.Price), Charged: int64(r.Charged),
+			EntryID: r.EntryID, ErrorCode: r.ErrorCode, ErrorText: r.ErrorText, LatencyUS: r.LatencyUS, Units: r.Units, Tags: r.Tags, Fingerprint: r.Fingerprint,
+			CreatedAt: created, FinishedAt: finished}
 	}
-	query.WriteString(` ON CONFLICT DO NOTHING`)
-	if _, err := s.db.ExecTx(ctx, tx, query.String(), args...); err != nil {
+	if s.db.Dialect() == database.Postgres {
+		// The rows come after their answers anyway, so that they need not be on disk when they are committed.
+		if _, err := s.db.ExecTx(ctx, tx, `SET LOCAL synchronous_commit = off`); err != nil {
+			return fmt.Errorf("services: write %d calls: %w", len(batch), err)
+		}
+	}
+	text, err := json.Marshal(rows)
+	if err != nil {
+		return fmt.Errorf("services: write %d calls: %w", len(batch), err)
+	}
+	if _, err := s.db.ExecTx(ctx, tx, insertEnded.For(s.db.Dialect()), string(text)); err != nil {
 		return fmt.Errorf("services: write %d calls: %w", len(batch), err)
 	}
 	for _, b := range batch {

@@ -129,9 +129,6 @@ func (s *Services) prepare(ctx context.Context, p RunParams) (*prepared, error) 
 	if c.in, err = r.accept(p.Input); err != nil {
 		return nil, err
 	}
-	if c.mark, err = fingerprint(r.info.Name, c.in); err != nil {
-		return nil, err
-	}
 	if c.set, err = s.settings.of(ctx, r.info.Name); err != nil {
 		return nil, err
 	}
@@ -148,6 +145,9 @@ func (s *Services) run(ctx context.Context, c *prepared) (Result, error) {
 	if c.direct() {
 		return s.runDirect(ctx, c)
 	}
+	if err := c.compare(); err != nil {
+		return Result{}, err
+	}
 	began, err := s.begin(ctx, c)
 	if err != nil {
 		return Result{}, err
@@ -156,6 +156,12 @@ func (s *Services) run(ctx context.Context, c *prepared) (Result, error) {
 		return s.replay(ctx, began)
 	}
 	return s.carryOut(ctx, c, began)
+}
+
+// compare makes what equal inputs are known by. A call that is charged in one step is compared with no other.
+func (c *prepared) compare() (err error) {
+	c.mark, err = fingerprint(c.r.info.Name, c.in)
+	return err
 }
 
 // tagsText writes tags as they are stored.

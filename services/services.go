@@ -97,7 +97,7 @@ type Config struct {
 	// OnEndTx is called in the transaction that ends a call in the background whose caller asked to be told, such as to
 	// send a webhook. An error makes the end be tried again, a few times. Nil: nobody can ask for that.
 	OnEndTx func(ctx context.Context, tx *sqlx.Tx, r Record) error
-	// RateLimit bounds the calls over HTTP of one account, in all processes together. Zero: no bound.
+	// RateLimit bounds the calls of one account to the API, in all processes together. Zero: no bound.
 	RateLimit RateLimit
 	// KeepOutputs is how long [Services.Prune] keeps the outputs of calls, which give the first answer again under the
 	// same idempotency key. 0: [DefaultKeepOutputs].

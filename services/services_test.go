@@ -128,7 +128,13 @@ func newShop(tb testing.TB, db *database.DB) *shop {
 // process makes another process on the same database.
 func (s *shop) process() *services.Services {
 	s.t.Helper()
-	made, err := services.New(services.Config{
+	made, err := services.New(s.config())
+	require.NoError(s.t, err)
+	return made
+}
+
+func (s *shop) config() services.Config {
+	return services.Config{
 		DB: s.db.Writer(), ReadDB: s.db.Reader(), Ledger: s.ledger, Clock: s.clock.Now, Logger: slog.New(slog.DiscardHandler),
 		LoginURL: "/auth/login", BuyURL: "/billing/",
 		User: func(r *http.Request) (services.Caller, bool) {
@@ -142,9 +148,7 @@ func (s *shop) process() *services.Services {
 			}
 			return services.Caller{Account: account}, nil
 		},
-	})
-	require.NoError(s.t, err)
-	return made
+	}
 }
 
 func run(t *testing.T, fn func(t *testing.T, s *shop)) {
@@ -160,6 +164,7 @@ func run(t *testing.T, fn func(t *testing.T, s *shop)) {
 // check compares the calls with the ledger.
 func (s *shop) check() {
 	s.t.Helper()
+	s.Flush()
 	for name, query := range map[string]string{
 		"an account is not the sum of its entries": `SELECT a.id FROM qs_credit_accounts a WHERE a.available + a.held <>
 			(SELECT COALESCE(SUM(e.amount), 0) FROM qs_credit_entries e WHERE e.account_id = a.id)`,

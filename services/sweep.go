@@ -63,5 +63,8 @@ func (s *Services) giveUp(ctx context.Context, tx *sqlx.Tx, row callRow) (bool, 
 	if err == nil && closed && settled {
 		return false, fmt.Errorf("services: call %s was charged and did not end", row.ID)
 	}
+	if err == nil && closed && row.Notify {
+		err = s.tell(ctx, tx, row.ID)
+	}
 	return closed, err
 }

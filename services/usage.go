@@ -124,7 +124,7 @@ func (s *Services) Usage(ctx context.Context, p UsageParams) (records []Record, 
 	}
 	p.Limit = min(p.Limit, MaxPage)
 	s.Flush()
-	// Runs along qs_service_calls_account, _account_service, _service or the primary key.
+	// Runs along qs_service_calls_account, _service or the primary key.
 	where, args := p.where()
 	if p.Before != uuid.Nil {
 		where, args = where+` AND c.id < ?`, append(args, p.Before)

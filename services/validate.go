@@ -6,7 +6,12 @@ import (
 	"strings"
 
 	"github.com/go-playground/validator/v10"
+
+	"github.com/quickscale/quickscale/internal/problem"
 )
+
+// FieldsOf returns the sentences about the fields of an input that was refused, by path, or nil for any other error.
+func FieldsOf(err error) map[string]string { return problem.FieldsOf(err) }
 
 func newValidator() *validator.Validate {
 	v := validator.New(validator.WithRequiredStructEnabled())

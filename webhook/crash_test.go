@@ -39,6 +39,7 @@ const (
 	dieBeforeStored = "after the inserts, before their commit"
 	dieAfterStored  = "after the event is stored, before its answer"
 	dieInEffect     = "after the effect, before the mark commits"
+	dieInBatch      = "in the middle of a batch"
 	dieAfterMark    = "after the mark, before River notes the job"
 	dieNever        = "work until killed from outside"
 )
@@ -86,17 +87,21 @@ func crashAt(point, url string) error {
 		return err
 	}
 	do := effect(db)
+	var all runs
 	webhook.On(p, kind, func(ctx context.Context, tx *sqlx.Tx, ev webhook.Event[stripe.CheckoutSession]) error {
 		if err := do(ctx, tx, ev); err != nil {
 			return err
 		}
-		if point == dieInEffect {
+		if _, inTx := all.begin(tx, ev); point == dieInEffect || point == dieInBatch && inTx == crashBatch/2 {
 			die()
 		}
 		return nil
 	})
 	if err := p.AddWorkers(engine.Workers()); err != nil {
 		return err
+	}
+	if point == dieInBatch {
+		return crashInBatch(ctx, &inbox{Processor: p, db: db, engine: engine})
 	}
 	if point != dieNever {
 		in := &inbox{Processor: p}
@@ -116,6 +121,26 @@ func crashAt(point, url string) error {
 			die()
 		}
 	}
+}
+
+// crashBatch is how many events the batch has that is killed.
+const crashBatch = 8
+
+func crashInBatch(ctx context.Context, in *inbox) error {
+	for i := range crashBatch {
+		if code := in.post(event(fmt.Sprintf("evt_%d", i), kind, fmt.Sprintf("cs_%d", i))); code != 200 {
+			return fmt.Errorf("status %d", code)
+		}
+	}
+	release := in.HoldWriters()
+	if err := errors.Join(in.oneJob(ctx), in.engine.Start(ctx)); err != nil {
+		return err
+	}
+	for in.Lobby() < crashBatch {
+		time.Sleep(time.Millisecond)
+	}
+	release()
+	select {}
 }
 
 // startCopy runs a copy of the test binary.
@@ -192,6 +217,27 @@ func TestKill_AtAnyPointTheEffectHappensOnce(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A batch that is killed in the middle leaves nothing; the next process brings all of its effects about, once.
+func TestKill_InTheMiddleOfABatch(t *testing.T) {
+	t.Parallel()
+	eachURL(t, func(t *testing.T, url string) {
+		waitKilled(t, startCopy(t, dieInBatch, url))
+		db := openURL(t, url)
+		in := newInbox(t, db, nil)
+		webhook.On(in.Processor, kind, effect(db))
+		require.Zero(t, in.effects(t))
+		b, err := in.Backlog(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, int64(crashBatch), b.Waiting)
+		require.NoError(t, in.oneJob(t.Context()))
+		in.start(t)
+		for i := range crashBatch {
+			assert.Equal(t, 1, in.waitFor(t, fmt.Sprintf("evt_%d", i), webhook.StatusDone).Attempts)
+		}
+		assert.Equal(t, crashBatch, in.effects(t))
+	})
 }
 
 // Two processes work a backlog, and one is killed in the middle of it.

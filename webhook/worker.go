@@ -30,8 +30,7 @@ type worker struct {
 	p *Processor
 }
 
-// Work tries the events of a job that are due, each in a transaction of its own. How often an event is tried and when is
-// decided here and kept with it; River gets a snooze until the next one is due, so that its own count of attempts is for
+// Work tries the events of a job that are due. How often an event is tried and when is decided here and kept with it; River gets a snooze until the next one is due, so that its own count of attempts is for
 // what this code could not even note, such as a database that is away.
 func (w *worker) Work(ctx context.Context, job *river.Job[jobArgs]) error {
 	return w.p.work(ctx, job.Args.Events)
@@ -41,7 +40,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[jobArgs]) error {
 func (w *worker) Timeout(*river.Job[jobArgs]) time.Duration { return startWindow + 2*tryTimeout }
 
 const (
-	// tryTimeout bounds one try of one event, reads from Stripe included.
+	// tryTimeout bounds one try of one event, reads from Stripe included, and before that the wait for a place to read.
 	tryTimeout = time.Minute
 	// startWindow is how long a job starts events; those that it did not come to are its next run's.
 	startWindow = time.Minute
@@ -134,9 +133,7 @@ func (p *Processor) work(ctx context.Context, ids []string) error {
 // handle tries one event.
 func (p *Processor) handle(ctx context.Context, t task, rest *agenda) {
 	started := time.Now()
-	try, cancel := context.WithTimeout(ctx, tryTimeout)
-	defer cancel()
-	err := p.process(try, t)
+	err := p.process(ctx, t)
 	p.metrics.run(ctx, t.Type, time.Since(started))
 	switch {
 	case err == nil:
@@ -157,95 +154,33 @@ func (p *Processor) process(ctx context.Context, t task) error {
 		return errBusy
 	}
 	defer leave()
-	for range maxReads {
-		if err := p.once(ctx, t); !errors.Is(err, errStale) {
-			return err
-		}
-		tasks, err := p.load(ctx, t.ID)
-		if err != nil || len(tasks) == 0 {
-			return err
-		}
-		t = tasks[0]
-	}
-	return errStale
-}
-
-// once reads what the handlers need, and then runs them in the transaction that marks the event.
-func (p *Processor) once(ctx context.Context, t task) error {
-	r := t.Record
-	handlers := p.handlers[r.Type]
-	events := make([]any, len(handlers))
-	fetched := false
-	reads := withScope(ctx, r)
-	err := guard(func() (err error) {
-		for i, h := range handlers {
-			fetched = fetched || h.fetches()
-			if events[i], err = h.prepare(reads, r, t.payload); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	done, err := p.reader(ctx, t)
 	if err != nil {
 		return err
 	}
-	select {
-	case p.writes <- struct{}{}:
-		defer func() { <-p.writes }()
-	case <-ctx.Done():
-		return errBusy // its time went by while it waited for others, which is no failure of its own
-	}
-	status := StatusDone
-	if len(handlers) == 0 {
-		status = StatusIgnored
-	}
-	var lag time.Duration
-	marked := false
-	err = p.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		marked = false
-		if len(handlers) > 0 {
-			now, err := p.lockObject(ctx, tx, r.lockKey())
-			if err != nil {
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	for read := range maxReads {
+		if read > 0 {
+			tasks, err := p.load(ctx, t.ID)
+			if err != nil || len(tasks) == 0 {
 				return err
 			}
-			if fetched && now != t.effects+1 {
-				return errStale
+			t = tasks[0]
+			if done, err = p.reader(ctx, t); err != nil {
+				return err
 			}
 		}
-		// The mark comes before the effects and commits with them. Who finds the event marked was slower.
-		at := p.now()
-		lag = max(0, at.Sub(r.CreatedAt))
-		const mark = `UPDATE qs_webhook_events SET status = ?, processed_at = ?, lag = ?, attempts = attempts + 1, failure = '', reason = '', last_error = ''
-			WHERE id = ? AND status = 'received'`
-		n, err := p.db.ExecTx(ctx, tx, mark, status, database.At(at), lag.Microseconds(), r.ID)
+		a, err := p.prepare(ctx, t, done)
 		if err != nil {
-			return fmt.Errorf("webhook: mark event %s: %w", r.ID, err)
+			return err
 		}
-		if n == 0 {
-			return nil
+		// What failed before, or was read in vain, is likely to bring a batch down.
+		if err := p.land(ctx, a, read == 0 && t.Attempts == 0); !errors.Is(err, errStale) {
+			return err
 		}
-		for i, h := range handlers {
-			if err := guard(func() error { return h.run(ctx, tx, events[i]) }); err != nil {
-				return err
-			}
-		}
-		marked = true
-		return nil
-	})
-	if err == nil && marked {
-		p.metrics.end(ctx, r.Type, status, lag)
 	}
-	return err
-}
-
-// lockObject keeps other events about the object waiting until tx ends, and counts this one.
-func (p *Processor) lockObject(ctx context.Context, tx *sqlx.Tx, key string) (effects int64, err error) {
-	const touch = `INSERT INTO qs_webhook_objects (id, effects, touched_at) VALUES (?, 1, ?)
-		ON CONFLICT (id) DO UPDATE SET effects = qs_webhook_objects.effects + 1, touched_at = excluded.touched_at RETURNING effects`
-	if err := p.db.GetTx(ctx, tx, &effects, touch, key, database.At(p.now())); err != nil {
-		return 0, fmt.Errorf("webhook: lock %s: %w", key, err)
-	}
-	return effects, nil
+	return errStale
 }
 
 // failed notes a try that came to nothing, and gives the event up after the last one.
@@ -296,24 +231,4 @@ func guard(fn func() error) (err error) {
 		}
 	}()
 	return fn()
-}
-
-// gate lets one event per object through at a time.
-type gate struct {
-	mu     sync.Mutex
-	inside map[string]struct{}
-}
-
-func (g *gate) enter(key string) (leave func(), ok bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if _, taken := g.inside[key]; taken {
-		return nil, false
-	}
-	g.inside[key] = struct{}{}
-	return func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		delete(g.inside, key)
-	}, true
 }

@@ -97,6 +97,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newBilling(), newLedger(), newStripe(), newWebhook())
 	root.AddCommand(newServices()...)
+	root.AddCommand(newBilling(), newLedger(), newStripe(), newWebhook(), newUser())
 	return root
 }
 

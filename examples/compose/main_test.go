@@ -71,9 +71,10 @@ func TestSmoke_OwnUsersOwnRouter(t *testing.T) {
 		require.NoError(t, err)
 		return res.StatusCode, res.Request.URL.Path, string(body)
 	}
-	_, path, _ := read(client.PostForm(base+"/services/text-analysis", url.Values{"text": {"one two"}, "operation": {"count_words"}}))
-	assert.Equal(t, "/enter", path, "signed out")
-	status, _, _ := read(client.PostForm(base+"/enter", url.Values{"token": {"wrong"}}))
+	status, _, kept := read(client.PostForm(base+"/services/text-analysis", url.Values{"text": {"one two"}, "operation": {"count_words"}}))
+	assert.Equal(t, http.StatusUnauthorized, status, "signed out")
+	assert.Contains(t, kept, "one two</textarea>", "what was typed is kept")
+	status, _, _ = read(client.PostForm(base+"/enter", url.Values{"token": {"wrong"}}))
 	assert.Equal(t, http.StatusUnauthorized, status)
 	elsewhere, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/enter", strings.NewReader(url.Values{"token": {token}}.Encode()))
 	require.NoError(t, err)

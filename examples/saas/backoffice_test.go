@@ -1,7 +1,12 @@
 package main
 
 import (
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/quickscale/quickscale/internal/browsertest"
 )
@@ -61,5 +66,20 @@ func TestBrowser_StaffRefundAndAdjust(t *testing.T) {
 	b.Go(p.base + "/admin/audit?action=credits_adjust")
 	b.See("reason=sorry")
 	b.Screenshot("admin-audit-filtered")
+
+	// A bank takes the next payment back.
+	v.thanked(v.pay(v.checkout(), "4000000000000259"))
+	export := v.get("/billing/payments?format=csv")
+	assert.Contains(t, export.text(), ",-2.50,")
+	assert.Equal(t, 5, strings.Count(export.text(), "\n"), "a heading, three payments and a refund: %s", export.text())
+	require.Eventually(t, func() bool {
+		b.Go(p.base + "/admin/disputes")
+		return b.Count(`main a[href^="/admin/disputes/"]`) > 0
+	}, time.Minute, 100*time.Millisecond)
+	b.Screenshot("admin-disputes-open")
+	b.Click(`main a[href^="/admin/disputes/"]`)
+	b.See("frozen until it decides")
+	b.See("What happened")
+	b.Screenshot("admin-dispute")
 	b.CheckConsole()
 }

@@ -67,6 +67,6 @@ func TestSeed_MakesEachOfferOnce(t *testing.T) {
 		require.NoError(t, start(func() time.Time { return time.Now().Add(48 * time.Hour) }))
 		var prices int
 		require.NoError(t, db.Get(t.Context(), &prices, "SELECT COUNT(*) FROM qs_billing_prices"))
-		assert.Equal(t, 4, prices, "one for each of products.yaml")
+		assert.Equal(t, 5, prices, "one for each of products.yaml")
 	})
 }

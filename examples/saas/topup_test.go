@@ -79,5 +79,18 @@ func TestBrowser_AutoTopUpAndPause(t *testing.T) {
 	b.Screenshot("subscription-paused")
 	b.Click(`form[action$="/resume"] button`)
 	b.See("Your subscription goes on")
+
+	b.Go(p.base + "/billing/")
+	b.See("16 % less per credit")
+	b.Screenshot("plans")
+	b.ClickText("Change to Pro")
+	b.See("75.00 USD")
+	b.Screenshot("change-preview")
+	b.Click("main form button")
+	b.See("Your plan is Pro now.")
+	b.Screenshot("subscription-changed")
+	b.Go(p.base + "/billing/payments?type=plan_change")
+	b.See("Change to Pro")
+	b.Screenshot("payments-filtered")
 	b.CheckConsole()
 }

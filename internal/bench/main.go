@@ -62,9 +62,10 @@ func pick[T any](o options, quick, full T) T {
 
 // subjects are what can be measured; each has a file of its own.
 var subjects = map[string]func(ctx context.Context, o options, r *report) error{
-	"billing": benchBilling,
-	"credits": benchCredits,
-	"webhook": benchWebhook,
+	"billing":  benchBilling,
+	"credits":  benchCredits,
+	"services": benchServices,
+	"webhook":  benchWebhook,
 }
 
 func main() {

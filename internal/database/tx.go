@@ -39,6 +39,11 @@ func (d *DB) InTx(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx)
 	return fmt.Errorf("database: gave up after %d tries: %w", maxTries, err)
 }
 
+// InTxOnce is [DB.InTx] without a second try, for those who have another way when another transaction is in theirs.
+func (d *DB) InTxOnce(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) error {
+	return d.once(ctx, fn)
+}
+
 func (d *DB) once(ctx context.Context, fn func(ctx context.Context, tx *sqlx.Tx) error) (err error) {
 	tx, err := d.write.BeginTxx(ctx, nil)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"time"
 )
 
 // DefaultName is the product's name where the host gives none.
@@ -44,6 +45,26 @@ type Chrome struct {
 	LoginURL, SignupURL, LogoutURL string
 	// Balance is the account's credits as text, with the page that explains them. Empty: not shown.
 	Balance, BalanceURL string
+	// OrganisationURL is the page of the account that the person acts for. Empty: there are no organisations.
+	OrganisationURL string
+	// Accounts are what the person can act for, and SwitchURL takes the choice by a POST. Fewer than two: nothing to choose.
+	Accounts  []AccountLink
+	SwitchURL string
+	// Banner stands on every page while staff act as somebody else. Nil: the person is themselves.
+	Banner *Banner
+}
+
+// AccountLink is an account in the header's menu.
+type AccountLink struct {
+	ID, Name string
+	Current  bool
+}
+
+// Banner tells staff as whom they act, and until when. StopURL takes a POST.
+type Banner struct {
+	Email   string
+	Until   time.Time
+	StopURL string
 }
 
 // Link is one entry of the navigation.

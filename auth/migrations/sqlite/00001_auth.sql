@@ -7,7 +7,7 @@ CREATE TABLE qs_auth_users (
     name          TEXT NOT NULL DEFAULT '' CHECK (length(name) <= 100),
     -- name_key is the name in lower case, for search.
     name_key      TEXT NOT NULL DEFAULT '',
-    role          TEXT NOT NULL CHECK (role IN ('user', 'admin')),
+    role          TEXT NOT NULL CHECK (role IN ('user', 'staff', 'admin')),
     -- Empty: the account has no password.
     password_hash TEXT NOT NULL CHECK (password_hash = '' OR password_hash LIKE '$argon2id$%'
         -- Imported, until the next log-in.

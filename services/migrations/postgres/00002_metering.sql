@@ -44,6 +44,13 @@ CREATE INDEX qs_service_calls_kept ON qs_service_calls (finished_at) WHERE outpu
 DROP INDEX qs_service_calls_running;
 CREATE INDEX qs_service_calls_running ON qs_service_calls (expires_at) WHERE status IN ('queued', 'running');
 
+-- A call writes to each index: those that others can serve, or a smaller kind, are not worth it.
+DROP INDEX qs_service_calls_account_service;
+DROP INDEX qs_service_calls_created;
+CREATE INDEX qs_service_calls_created ON qs_service_calls USING brin (created_at) WITH (pages_per_range = 16);
+ALTER TABLE qs_service_calls DROP CONSTRAINT qs_service_calls_hold_id_key, DROP CONSTRAINT qs_service_calls_entry_id_key;
+CREATE UNIQUE INDEX qs_service_calls_hold_once ON qs_service_calls (hold_id) WHERE hold_id IS NOT NULL;
+
 -- The tags of calls, for their filters.
 CREATE TABLE qs_service_call_tags (
     account_id TEXT NOT NULL,

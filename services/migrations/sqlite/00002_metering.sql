@@ -8,8 +8,8 @@ CREATE TABLE qs_service_calls_new (
     status          TEXT NOT NULL CHECK (status IN ('queued', 'running', 'succeeded', 'partial', 'failed')),
     price           INTEGER NOT NULL CHECK (price >= 0),
     charged         INTEGER NOT NULL DEFAULT 0 CHECK (charged BETWEEN 0 AND price),
-    hold_id         TEXT UNIQUE,
-    entry_id        TEXT UNIQUE,
+    hold_id         TEXT,
+    entry_id        TEXT,
     idempotency_key TEXT CHECK (length(idempotency_key) BETWEEN 1 AND 255),
     fingerprint     TEXT NOT NULL,
     output          TEXT,
@@ -51,9 +51,9 @@ ALTER TABLE qs_service_calls_new RENAME TO qs_service_calls;
 -- A call that failed for free gives its key free.
 CREATE UNIQUE INDEX qs_service_calls_key ON qs_service_calls (account_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL AND (status <> 'failed' OR charged > 0);
+CREATE UNIQUE INDEX qs_service_calls_hold_once ON qs_service_calls (hold_id) WHERE hold_id IS NOT NULL;
 -- Pages of usage run along these and the primary key.
 CREATE INDEX qs_service_calls_account ON qs_service_calls (account_id, id);
-CREATE INDEX qs_service_calls_account_service ON qs_service_calls (account_id, service, id);
 CREATE INDEX qs_service_calls_service ON qs_service_calls (service, id);
 -- For the counts of a span of time, and for the sweep.
 CREATE INDEX qs_service_calls_created ON qs_service_calls (created_at);
