@@ -95,7 +95,6 @@ func newRoot() *cobra.Command {
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newBilling(), newLedger(), newStripe(), newWebhook())
 	root.AddCommand(newServices()...)
 	root.AddCommand(newBilling(), newLedger(), newStripe(), newWebhook(), newUser())
 	return root
