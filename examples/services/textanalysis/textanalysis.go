@@ -1,5 +1,12 @@
-// Package textanalysis is an example of a metered service: it counts and summarizes text at a price for each
-// operation.
+// Package textanalysis is an example of a service with a price for each operation: it counts, measures and summarizes
+// text.
+//
+// Register it with services.Register(app.Services, textanalysis.Service{}), as examples/saas does, then:
+//
+//	curl -H 'Authorization: Bearer KEY' -d '{"text":"one two three","operation":"count_words"}' \
+//	  http://127.0.0.1:8080/api/v1/services/text-analysis
+//
+// Its tests run with go test ./examples/services/textanalysis.
 package textanalysis
 
 import (
@@ -28,7 +35,7 @@ const (
 type Input struct {
 	Text string `description:"1 to 10,000 characters." format:"textarea" json:"text" title:"Text" validate:"required,min=1,max=10000"`
 	// Operation is one of the constants. Empty: count_words.
-	Operation string `description:"Without a choice the words are counted." enum:"count_words,count_characters,analyze,summarize" json:"operation" title:"Operation"`
+	Operation string `description:"Without a choice the words are counted." enum:"count_words,count_characters,analyze,summarize" json:"operation,omitempty" title:"Operation"`
 }
 
 // Output has the fields that the operation fills; the others are left out.
