@@ -336,7 +336,7 @@ var calls = map[string]failing{
 
 // Call by call and failure by failure: what the person is told, and that the books are right when it was tried until it
 // went through.
-func TestFailures_AreSaidPlainlyAndTheBooksAreRight(t *testing.T) {
+func TestFailures_AreSaidPlainlyAndTheBooksAreRight(t *testing.T) { //nolint:tparallel // run and runSQLite make the subtests parallel
 	t.Parallel()
 	for name, c := range calls {
 		t.Run(name, func(t *testing.T) {

@@ -48,11 +48,11 @@ type person struct {
 // which webhooks come before what people do next. The race detector makes SQLite, which is compiled to Go, many times slower:
 // with it the year has fewer customers, enough for everything that people do to be done.
 func TestReconcile_AYearOfBadDeliveryEndsAsTheDoublesBooksSay(t *testing.T) {
+	t.Parallel()
 	customers := 200
 	if raceEnabled {
 		customers = 40
 	}
-	t.Parallel()
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
 		testYear(t, dbtest.SQLite(t, schema), customers)

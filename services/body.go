@@ -65,7 +65,7 @@ func readInput(w http.ResponseWriter, r *http.Request, svc *registered, forms bo
 
 func readMultipart(r *http.Request, svc *registered) (in body, err error) {
 	// All of it stays in memory: the request is bounded.
-	if err := r.ParseMultipartForm(svc.opts.maxBody); err != nil { //nolint:gosec // by http.MaxBytesReader, in readInput
+	if err := r.ParseMultipartForm(svc.opts.maxBody); err != nil {
 		return in, bodyError(err)
 	}
 	files := map[string]*File{}
