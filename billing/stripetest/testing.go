@@ -2,7 +2,6 @@ package stripetest
 
 import (
 	"context"
-	"net/http"
 	"net/http/httptest"
 	"testing"
 
@@ -22,9 +21,9 @@ type Test struct {
 // its BaseURL excepted.
 func New(tb testing.TB, change ...func(*Config)) *Test {
 	tb.Helper()
-	var handler http.Handler
-	listener := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
-	cfg := Config{BaseURL: listener.URL}
+	// It listens already, so that its address is known, and serves once there is something to serve.
+	listener := httptest.NewUnstartedServer(nil)
+	cfg := Config{BaseURL: "http://" + listener.Listener.Addr().String()}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -33,7 +32,8 @@ func New(tb testing.TB, change ...func(*Config)) *Test {
 		listener.Close()
 		tb.Fatal(err)
 	}
-	handler = s
+	listener.Config.Handler = s
+	listener.Start()
 	if err := s.Start(context.Background()); err != nil {
 		listener.Close()
 		tb.Fatal(err)
