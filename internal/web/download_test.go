@@ -40,6 +40,7 @@ func TestDownload_AFileThatBreaksOffIsNotTakenForWhole(t *testing.T) {
 				_, err = io.ReadAll(res.Body)
 				require.NoError(t, res.Body.Close())
 			}
+			server.Close() // when it has, the handler has written its log
 			require.Error(t, err, "the connection is cut")
 			continue
 		}
