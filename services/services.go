@@ -54,7 +54,6 @@ type Ledger interface {
 	ReleaseTx(ctx context.Context, tx *sqlx.Tx, hold uuid.UUID) error
 	DebitTx(ctx context.Context, tx *sqlx.Tx, p credits.DebitParams) (credits.Entry, error)
 	Debit(ctx context.Context, p credits.DebitParams) (credits.Entry, error)
-	EntryByKey(ctx context.Context, account, key string) (credits.Entry, error)
 	Balance(ctx context.Context, account string) (credits.Balance, error)
 }
 
