@@ -96,6 +96,9 @@ type Site struct {
 	base   *template.Template
 	errors *Views
 	alone  bool // serves its own assets
+
+	faults  []error // of the host's templates, until CheckTemplates tells them
+	checked bool
 }
 
 // New checks cfg, parses the layout and its components, and hashes the assets.
@@ -118,20 +121,33 @@ func New(cfg Config) (*Site, error) {
 		return nil, err
 	}
 	s.base = template.New("base").Funcs(s.funcs())
-	names, err := fs.Glob(builtin, "templates/*.html")
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range names {
-		if path.Base(name) == "error.html" { // a page, not a part of the layout
-			continue
-		}
-		if err := s.parse(s.base, builtin, name, "web"); err != nil {
+	for _, pattern := range []string{"templates/*.html", "templates/components/*.html"} {
+		names, err := fs.Glob(builtin, pattern)
+		if err != nil {
 			return nil, err
 		}
+		for _, name := range names {
+			if isPage(name) {
+				continue
+			}
+			if err := s.parse(s.base, builtin, name, "web"); err != nil {
+				return nil, err
+			}
+		}
 	}
-	s.errors, err = s.views("web", builtin, "templates/error.html")
+	if err := s.addComponents(s.base); err != nil {
+		return nil, err
+	}
+	if err := checkLayout(s.base); err != nil {
+		return nil, err
+	}
+	s.errors, err = s.views("web", builtin, "templates/error.html", map[string]any{"error": ErrorPage{}})
 	return s, err
+}
+
+// isPage tells the pages of this package from the parts of the layout.
+func isPage(name string) bool {
+	return path.Base(name) == "error.html" || path.Base(name) == "gallery.html"
 }
 
 // Alone makes a site with the built-in look for a package that the host mounts at path by itself, without the root
@@ -152,15 +168,19 @@ func (s *Site) parse(t *template.Template, files fs.FS, name, area string) error
 	if err != nil {
 		return fmt.Errorf("web: read the template %s: %w", name, err)
 	}
-	label := path.Join(area, path.Base(name))
-	if s.cfg.Templates != nil {
-		override, err := fs.ReadFile(s.cfg.Templates, label)
-		switch {
-		case err == nil:
-			text = override
-		case !isNotExist(err):
-			return fmt.Errorf("web: read the host's template %s: %w", label, err)
+	label := labelOf(area, name)
+	override, ok, err := s.replacement(label)
+	if err != nil {
+		return err
+	}
+	if ok {
+		// Of a page others use nothing, and what the layout must have is checked when it is whole.
+		if path.Dir(label) == componentFolder || isPart(name) || area == "web" && label != layoutName && !isPage(name) {
+			if err := s.keepsDefinitions(label, text, override); err != nil {
+				return err
+			}
 		}
+		text = override
 	}
 	if _, err := t.New(label).Parse(string(text)); err != nil {
 		return fmt.Errorf("web: parse the template %s: %w", label, err)
