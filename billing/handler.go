@@ -37,7 +37,7 @@ func (b *Billing) Handler() http.Handler {
 	mux.HandleFunc("GET "+at+"/payments/{id}", b.signedIn(b.showPayment))
 	mux.HandleFunc("GET "+at+"/payments/{id}/receipt", b.signedIn(b.showReceipt))
 	mux.HandleFunc("GET "+at+"/payments/{id}/receipt.pdf", b.signedIn(b.showReceiptPDF))
-	mux.HandleFunc(at+"/", b.cfg.Site.NotFound)
+	mux.HandleFunc(at+"/", b.cfg.Site.Missing(mux))
 	return b.cfg.Site.Protect(mux)
 }
 

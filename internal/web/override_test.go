@@ -60,12 +60,12 @@ func TestOverride_OneThingAndTheRestStays(t *testing.T) {
 		has    []string
 		hasNot []string
 	}{
-		"a page":         {nil, []string{"mine: Grace", `class="input"`, "<header>"}, []string{"built in"}},
-		"one component":  {map[string]string{"web/components/field.html": `{{define "field"}}my field {{.Label}}{{end}}`}, []string{"my field L", "<header>"}, []string{`class="input"`}},
-		"the header":     {map[string]string{"web/header.html": `{{define "header"}}my header{{end}}`}, []string{"my header", `class="input"`}, []string{"<header>"}},
-		"the layout":     {map[string]string{"web/layout.html": `{{template "title" .}}|{{block "head" .}}{{end}}{{template "content" .}}`}, []string{"T|mine: Grace", `class="input"`}, []string{"<html"}},
-		"a new one":      {map[string]string{"web/components/shout.html": `{{define "shout"}}{{.}}!{{end}}`, "web/header.html": `{{define "header"}}{{template "shout" "HEY"}}{{end}}`}, []string{"HEY!"}, nil},
-		"a block": {map[string]string{"web/layout.html": `{{block "head" .}}my head{{end}}{{template "title" .}}{{template "content" .}}`}, []string{"my head"}, nil},
+		"a page":        {nil, []string{"mine: Grace", `class="input"`, "<header>"}, []string{"built in"}},
+		"one component": {map[string]string{"web/components/field.html": `{{define "field"}}my field {{.Label}}{{end}}`}, []string{"my field L", "<header>"}, []string{`class="input"`}},
+		"the header":    {map[string]string{"web/header.html": `{{define "header"}}my header{{end}}`}, []string{"my header", `class="input"`}, []string{"<header>"}},
+		"the layout":    {map[string]string{"web/layout.html": `{{template "title" .}}|{{block "head" .}}{{end}}{{template "content" .}}`}, []string{"T|mine: Grace", `class="input"`}, []string{"<html"}},
+		"a new one":     {map[string]string{"web/components/shout.html": `{{define "shout"}}{{.}}!{{end}}`, "web/header.html": `{{define "header"}}{{template "shout" "HEY"}}{{end}}`}, []string{"HEY!"}, nil},
+		"a block":       {map[string]string{"web/layout.html": `{{block "head" .}}my head{{end}}{{template "title" .}}{{template "content" .}}`}, []string{"my head"}, nil},
 	} {
 		body, err := drawn(t, page, c.files)
 		require.NoError(t, err, name)

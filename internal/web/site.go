@@ -24,6 +24,8 @@ type Config struct {
 	Name string
 	// Templates replaces built-in templates by path: "web/layout.html", "auth/login.html". Nil: none.
 	Templates fs.FS
+	// Theme changes the look. The zero value: the built-in one.
+	Theme Theme
 	// AssetPath is the prefix under which [Site.Assets] is mounted. Empty: /static/.
 	AssetPath string
 	// Chrome tells what surrounds the page of a request. Nil: nothing.
@@ -95,7 +97,8 @@ type Site struct {
 	assets *assets
 	base   *template.Template
 	errors *Views
-	alone  bool // serves its own assets
+	theme  string // the address of its style sheet, empty without one
+	alone  bool   // serves its own assets
 
 	faults  []error // of the host's templates, until CheckTemplates tells them
 	checked bool
@@ -118,6 +121,9 @@ func New(cfg Config) (*Site, error) {
 	s := &Site{cfg: cfg}
 	var err error
 	if s.assets, err = loadAssets(cfg.AssetPath); err != nil {
+		return nil, err
+	}
+	if s.theme, err = cfg.Theme.apply(s.assets); err != nil {
 		return nil, err
 	}
 	s.base = template.New("base").Funcs(s.funcs())

@@ -28,6 +28,8 @@ type Page struct {
 	Site  string
 	Path  string
 	Query string
+	// Scheme is light or dark, or empty where it is as the person's system is.
+	Scheme Scheme
 }
 
 // Views are the pages of one package.
@@ -137,6 +139,9 @@ func (v *Views) render(w http.ResponseWriter, r *http.Request, status int, page 
 		return
 	}
 	p.Site, p.Path, p.Query = v.site.cfg.Name, r.URL.Path, r.URL.RawQuery
+	if p.Scheme == "" {
+		p.Scheme = v.site.cfg.Theme.Scheme
+	}
 	if v.site.cfg.Chrome != nil {
 		p.Chrome = v.site.cfg.Chrome(r)
 	}
