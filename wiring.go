@@ -429,7 +429,7 @@ func (a *App) topUpPanel(r *http.Request, account string) (auth.Panel, error) {
 
 // chrome surrounds every page: navigation, who is signed in, and what they have.
 func (a *App) chrome(r *http.Request) web.Chrome {
-	c := web.Chrome{Nav: a.navigation(), LoginURL: authPath + "/login", SignupURL: authPath + "/signup", LogoutURL: authPath + "/logout", BalanceURL: creditsPath + "/"}
+	c := web.Chrome{Nav: a.navigation(), Footer: a.publicLinks(), LoginURL: authPath + "/login", SignupURL: authPath + "/signup", LogoutURL: authPath + "/logout", BalanceURL: creditsPath + "/"}
 	u, ok := auth.UserFrom(r.Context())
 	account, _ := auth.AccountFrom(r.Context())
 	c.Nav = append(c.Nav, web.Link{Label: "Services", URL: servicesPath + "/"})
