@@ -155,7 +155,7 @@ func (a *App) wireMail() error {
 
 func (a *App) wireAuth() (err error) {
 	a.Auth, err = auth.New(auth.Config{
-		DB: a.db.Writer(), ReadDB: a.db.Reader(), Mail: a.Mail, BaseURL: a.cfg.BaseURL, Site: a.site, Panels: a.panels,
+		DB: a.db.Writer(), ReadDB: a.db.Reader(), Mail: a.Mail, BaseURL: a.cfg.BaseURL, Site: a.site, Panels: a.panels, Overview: a.overview,
 		MailTemplates: a.cfg.MailTemplates, AdminEmail: a.cfg.AdminEmail, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 		Secret: []byte(a.cfg.SecretKey), OAuth: a.cfg.OAuth, WithoutOrganisations: a.cfg.WithoutOrganisations, Permissions: a.cfg.Permissions, AccountData: a.accountData(),
 		StaffSecondFactor: a.cfg.StaffSecondFactor,
