@@ -224,9 +224,7 @@ func New(cfg Config) (*Auth, error) {
 	if a.mails, err = mail.NewTemplates(mail.TemplatesConfig{Files: texts, Overrides: cfg.MailTemplates, Site: a.cfg.Site.Name()}); err != nil {
 		return nil, err
 	}
-	if a.hasher, err = newHasher(hashParams(), cfg.HashConcurrency); err != nil {
-		return nil, err
-	}
+	a.hasher = newHasher(hashParams(), cfg.HashConcurrency)
 	a.sessions = newSessionCache(cfg.SessionCache, cfg.Clock)
 	if err := a.prepareFactors(); err != nil {
 		return nil, err

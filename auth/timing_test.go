@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/quickscale/quickscale/auth"
 	"github.com/quickscale/quickscale/internal/database"
@@ -48,7 +47,7 @@ func TestAnswers_TakeAsLongWhetherOrNotAnAccountExists(t *testing.T) { //nolint:
 	for name, open := range map[string]func(testing.TB, dbtest.Schema) *database.DB{"sqlite": dbtest.SQLite, "postgres": dbtest.Postgres} {
 		t.Run(name, func(t *testing.T) {
 			k := newKit(t, open(t, schema))
-			require.NoError(t, k.UseHashMemory(16<<10))
+			k.UseHashMemory(16 << 10)
 			k.user(email)
 			locked := k.user("locked@example.com")
 			ctx, c := t.Context(), auth.Client{IP: "192.0.2.1", Agent: "Test"}
