@@ -83,7 +83,7 @@ func (a *Auth) ResetFactorsTx(ctx context.Context, tx *sqlx.Tx, userID string) e
 	if err := a.endSessions(ctx, tx, u.ID, ""); err != nil {
 		return err
 	}
-	return a.factorChanged(ctx, tx, u, EventFactorsReset, "", "The second step was taken off your account by our staff: authenticator app, backup codes and passkeys are removed, and all devices were logged out.", Client{})
+	return a.factorChanged(ctx, tx, u, EventFactorsReset, "", "", Client{})
 }
 
 func (a *Auth) deleteFactors(ctx context.Context, tx *sqlx.Tx, userID string) error {
@@ -99,28 +99,12 @@ func (a *Auth) deleteFactors(ctx context.Context, tx *sqlx.Tx, userID string) er
 	return nil
 }
 
-// factorChanged records a change of how an account is entered and tells its owner.
-func (a *Auth) factorChanged(ctx context.Context, tx *sqlx.Tx, u userRow, kind EventKind, detail, what string, c Client) error {
+// factorChanged records a change of how an account is entered and tells its owner. about is what the mail names.
+func (a *Auth) factorChanged(ctx context.Context, tx *sqlx.Tx, u userRow, kind EventKind, detail, about string, c Client) error {
 	if err := a.record(ctx, tx, u.ID, kind, detail, c); err != nil {
 		return err
 	}
-	data := changeMail{Mail: Mail{Name: u.Name, LogIn: a.url("/login"), SignUp: a.url("/signup"), Forgot: a.url("/password/forgot")},
-		What: what, Device: deviceOf(c.Agent), Security: a.cfg.BaseURL + a.cfg.AccountPath + "/security"}
-	return a.sendTo(ctx, tx, kindChange, u.Email, u.Name, data)
-}
-
-// kindChange is the mail about a change of how an account is entered.
-const kindChange = "auth.change"
-
-// changeMail is what auth.change.txt is executed with.
-type changeMail struct {
-	Mail
-	// What happened, as a sentence or two.
-	What string
-	// Device is where it was done; empty for staff.
-	Device string
-	// Security is the page where it can be undone.
-	Security string
+	return a.notify(ctx, tx, u, kindChange, Notice{Name: u.Name, Event: kind, About: about, Device: deviceOf(c.Agent), IP: c.IP})
 }
 
 // checkFactors returns what is wrong with the configuration.
