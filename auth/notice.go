@@ -23,15 +23,19 @@ const (
 // Config.BaseURL.
 type Notice struct {
 	// Name is what the person is called.
-	Name string
+	Name string `json:"name"`
 	// Event is what has happened.
-	Event EventKind
+	Event EventKind `json:"event"`
 	// About is what it happened to: the name of a passkey or of another site, or how many backup codes are left.
-	About string
+	About string `json:"about"`
 	// Device and IP are where it was done, empty where it is not known.
-	Device, IP string
+	Device string `json:"device"`
+	IP     string `json:"ip"`
 	// LogIn, SignUp and Forgot are the pages, and Security the one where much can be undone.
-	LogIn, SignUp, Forgot, Security string
+	LogIn    string `json:"log_in"`
+	SignUp   string `json:"sign_up"`
+	Forgot   string `json:"forgot"`
+	Security string `json:"security"`
 }
 
 // notify has a notice sent to a locked user. What has happened does not wait for a queue that fails, nor is its owner

@@ -70,7 +70,7 @@ func TestNotice_NoLogInWaitsForAQueueThatFailsAndNoneIsLost(t *testing.T) {
 		for range 5 {
 			group.Go(func() {
 				sent, err := k.SendNotices(t.Context())
-				assert.NoError(t, err)
+				assert.NoError(t, err) //nolint:testifylint // not the test's goroutine
 				total.Add(int64(sent))
 			})
 		}

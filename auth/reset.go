@@ -140,7 +140,7 @@ func (a *Auth) ChangePassword(ctx context.Context, p ChangePasswordParams) (s Si
 	if err := a.countProof(ctx, p.SessionID); err != nil {
 		return s, err
 	}
-	checked, err := a.checkHash(ctx, p.Current, known.PasswordHash)
+	checked, err := a.checkHash(ctx, p.Current, known)
 	if err != nil {
 		return s, err
 	}
