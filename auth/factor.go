@@ -65,17 +65,25 @@ func (a *Auth) factorsTx(ctx context.Context, tx *sqlx.Tx, userID string) (Facto
 }
 
 // ResetFactors takes the authenticator app, the backup codes and all passkeys of a user away and ends all sessions: the
-// way back for who has lost them all, after staff has made sure by other means who asks. The owner is told by mail.
-// Whoever has no password then asks for one by mail. [ErrNotFound].
-func (a *Auth) ResetFactors(ctx context.Context, userID string) error {
-	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return a.ResetFactorsTx(ctx, tx, userID) })
+// way back for who has lost them all, after staff has made sure by other means who asks. The owner is told by mail, and the
+// event is recorded with c, which is where staff did it. Whoever has no password then asks for one by mail. [ErrNotFound];
+// [ErrNoFactors] where there is nothing to take away.
+func (a *Auth) ResetFactors(ctx context.Context, userID string, c Client) error {
+	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return a.ResetFactorsTx(ctx, tx, userID, c) })
 }
 
 // ResetFactorsTx is [Auth.ResetFactors] inside tx.
-func (a *Auth) ResetFactorsTx(ctx context.Context, tx *sqlx.Tx, userID string) error {
+func (a *Auth) ResetFactorsTx(ctx context.Context, tx *sqlx.Tx, userID string, c Client) error {
 	u, err := a.lockUser(ctx, tx, userID)
 	if err != nil {
 		return err
+	}
+	f, err := a.factorsTx(ctx, tx, u.ID)
+	if err != nil {
+		return err
+	}
+	if !f.Second() && f.BackupCodes == 0 {
+		return ErrNoFactors
 	}
 	if err := a.deleteFactors(ctx, tx, u.ID); err != nil {
 		return err
@@ -83,7 +91,11 @@ func (a *Auth) ResetFactorsTx(ctx context.Context, tx *sqlx.Tx, userID string) e
 	if err := a.endSessions(ctx, tx, u.ID, ""); err != nil {
 		return err
 	}
-	return a.factorChanged(ctx, tx, u, EventFactorsReset, "", "", Client{})
+	if err := a.record(ctx, tx, u.ID, EventFactorsReset, "", c); err != nil {
+		return err
+	}
+	// Where the staff sat is none of the person's business.
+	return a.notify(ctx, tx, u, kindChange, Notice{Name: u.Name, Event: EventFactorsReset})
 }
 
 func (a *Auth) deleteFactors(ctx context.Context, tx *sqlx.Tx, userID string) error {

@@ -38,6 +38,10 @@ type Notice struct {
 	Security string `json:"security"`
 }
 
+// ErrLater is what a [Mailer] answers that takes no mail in this process, such as that of a command: notices are kept for
+// [Auth.SendNotices] of another process, which is no error.
+var ErrLater = errors.New("auth: mails are sent by another process")
+
 // notify has a notice sent to a locked user. What has happened does not wait for a queue that fails, nor is its owner
 // left without the notice: it is then kept with what it tells of, and [Auth.SendNotices] tries again.
 func (a *Auth) notify(ctx context.Context, tx *sqlx.Tx, u userRow, kind string, n Notice) error {
@@ -48,7 +52,9 @@ func (a *Auth) notify(ctx context.Context, tx *sqlx.Tx, u userRow, kind string, 
 	if failed == nil || err != nil {
 		return err
 	}
-	a.cfg.Logger.ErrorContext(ctx, "security notice not queued; it is kept and tried again", slog.String("kind", kind), slog.String("user", u.ID), slog.Any("error", failed))
+	if !errors.Is(failed, ErrLater) {
+		a.cfg.Logger.ErrorContext(ctx, "security notice not queued; it is kept and tried again", slog.String("kind", kind), slog.String("user", u.ID), slog.Any("error", failed))
+	}
 	data, err := json.Marshal(n)
 	if err != nil {
 		return fmt.Errorf("auth: write a notice of user %s: %w", u.ID, err)

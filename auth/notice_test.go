@@ -56,14 +56,15 @@ func TestNotice_NoLogInWaitsForAQueueThatFailsAndNoneIsLost(t *testing.T) {
 		assert.Contains(t, k.events(u.ID), auth.EventNewDevice, "the person sees it at once")
 		assert.Equal(t, http.StatusSeeOther, b.post("/account/security/password", "current", password, "password", "brand new words").StatusCode)
 		assert.False(t, stranger.in(), "the new password holds")
-		require.NoError(t, k.ResetFactors(t.Context(), u.ID))
+		k.phone(u)
+		require.NoError(t, k.ResetFactors(t.Context(), u.ID, auth.Client{}))
 		assert.Empty(t, k.mails())
 		assert.Contains(t, k.log.String(), `level=ERROR msg="security notice not queued; it is kept and tried again" kind=auth.device user=`+u.ID)
 
 		sent, err := k.SendNotices(t.Context())
 		require.ErrorContains(t, err, "the queue is broken")
 		assert.Zero(t, sent)
-		assert.Equal(t, 3, k.count(`SELECT COUNT(*) FROM qs_auth_notices`))
+		assert.Equal(t, 4, k.count(`SELECT COUNT(*) FROM qs_auth_notices`))
 
 		broken.Store(false)
 		total, group := atomic.Int64{}, sync.WaitGroup{}
@@ -75,9 +76,9 @@ func TestNotice_NoLogInWaitsForAQueueThatFailsAndNoneIsLost(t *testing.T) {
 			})
 		}
 		group.Wait()
-		assert.EqualValues(t, 3, total.Load())
+		assert.EqualValues(t, 4, total.Load())
 		mails := k.mails()
-		require.Len(t, mails, 3)
+		require.Len(t, mails, 4)
 		kinds := map[string]string{}
 		for _, m := range mails {
 			assert.Equal(t, email, m.Recipient)
