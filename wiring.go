@@ -320,6 +320,7 @@ const (
 	accountsEvery  = 24 * time.Hour
 	pruneEvery     = 24 * time.Hour
 	resumeEvery    = time.Minute
+	noticesEvery   = time.Minute
 	reconcileEvery = 6 * time.Hour
 )
 
@@ -351,6 +352,10 @@ func (a *App) wireTasks() error {
 		}},
 		{"auth_erase", sweepEvery, func(ctx context.Context) error {
 			_, err := a.Auth.EraseDue(ctx)
+			return err
+		}},
+		{"auth_notices", noticesEvery, func(ctx context.Context) error {
+			_, err := a.Auth.SendNotices(ctx)
 			return err
 		}},
 		{string(admin.TaskCatalogue), catalogueEvery, a.Billing.SyncCatalogue},
