@@ -1,6 +1,7 @@
 package quickscale
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,14 +20,14 @@ import (
 func (a *App) accountData() []auth.AccountData {
 	data := []auth.AccountData{
 		{
-			Name:   "credits",
+			Name: "credits", Left: a.creditsLeft,
 			Export: func(ctx context.Context, w io.Writer, account string) error { return a.Credits.Export(ctx, w, account) },
 			Erase: func(ctx context.Context, tx *sqlx.Tx, account string) error {
 				return a.Credits.EraseTx(ctx, tx, account)
 			},
 		},
 		{
-			Name: "payments", Export: a.exportPayments,
+			Name: "payments", Export: a.exportPayments, Left: a.planLeft,
 			Closing: func(ctx context.Context, account string) error { return a.endSubscription(ctx, account, false) },
 			Close:   func(ctx context.Context, account string) error { return a.endSubscription(ctx, account, true) },
 			Erase: func(ctx context.Context, tx *sqlx.Tx, account string) error {
@@ -39,6 +40,27 @@ func (a *App) accountData() []auth.AccountData {
 		data = append(data, auth.AccountData{Name: "webhooks", Export: a.exportEndpoints, Close: a.deleteEndpoints})
 	}
 	return append(data, a.cfg.AccountData...)
+}
+
+// creditsLeft says what an account has of credits.
+func (a *App) creditsLeft(ctx context.Context, account string) (string, error) {
+	b, err := a.Credits.Balance(ctx, account)
+	if err != nil || b.Available+b.Held == 0 {
+		return "", err
+	}
+	return (b.Available + b.Held).String() + " credits. Money for them does not come back.", nil
+}
+
+// planLeft says what an account has paid for in advance.
+func (a *App) planLeft(ctx context.Context, account string) (string, error) {
+	s, err := a.Billing.FindSubscription(ctx, account)
+	if errors.Is(err, billing.ErrNoSubscription) || err == nil && s.Ended() {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return "The plan " + cmp.Or(s.Plan.Name, s.Plan.Price) + ", whose period ends on " + s.PeriodEnd.Format("2 January 2006") + ".", nil
 }
 
 // endSubscription cancels what an account has, at the end of its period or at once, and buys nothing more by itself.

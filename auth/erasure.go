@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -24,6 +25,9 @@ const DefaultDeletionGrace = 14 * 24 * time.Hour
 type AccountData struct {
 	// Name is the file's name in the export, without its ending; lower case.
 	Name string
+	// Left says in a sentence what of the account is lost with it, such as credits, for who is about to delete it. Empty:
+	// nothing.
+	Left func(ctx context.Context, account string) (string, error)
 	// Export writes the account's data as one JSON value.
 	Export func(ctx context.Context, w io.Writer, account string) error
 	// Closing is called when the deletion is asked for: from then on nothing may renew. It is outside of any transaction, and
@@ -93,15 +97,38 @@ func (a *Auth) AskForDeletion(ctx context.Context, userID, keepSession string, c
 	if err != nil || !asked {
 		return at, err
 	}
+	a.closing(ctx, account)
+	return at, nil
+}
+
+// closing tells that an account is to end. What fails is made up for when it does.
+func (a *Auth) closing(ctx context.Context, account string) {
 	for _, d := range a.cfg.AccountData {
 		if d.Closing == nil {
 			continue
 		}
 		if err := d.Closing(ctx, account); err != nil {
-			a.cfg.Logger.ErrorContext(ctx, "closing an account", slog.String("part", d.Name), slog.String("user", userID), slog.Any("error", err))
+			a.cfg.Logger.ErrorContext(ctx, "closing an account", slog.String("part", d.Name), slog.String("account", account), slog.Any("error", err))
 		}
 	}
-	return at, nil
+}
+
+// left is what is lost with an account, a sentence each.
+func (a *Auth) left(ctx context.Context, account string) ([]string, error) {
+	sentences := []string{}
+	for _, d := range a.cfg.AccountData {
+		if d.Left == nil {
+			continue
+		}
+		s, err := d.Left(ctx, account)
+		if err != nil {
+			return nil, fmt.Errorf("auth: what is left of %s of account %s: %w", d.Name, account, err)
+		}
+		if s != "" {
+			sentences = append(sentences, s)
+		}
+	}
+	return sentences, nil
 }
 
 // leavesNoOrphan checks that no organisation with other members loses its last owner with the user; [ErrLastOwner].
@@ -139,9 +166,16 @@ func (a *Auth) CancelDeletion(ctx context.Context, userID string, c Client) erro
 // eraseBatch bounds how many accounts one call erases.
 const eraseBatch = 100
 
-// EraseDue erases the accounts whose time has come, at most 100, and returns how many. An account that cannot be erased
-// is tried again by the next call; the error names all of them. Call it every few minutes.
+// EraseDue erases the organisations and accounts whose time has come, at most 100 of each, and returns how many. What
+// cannot be erased is tried again by the next call; the error names all of them. Call it every few minutes.
 func (a *Auth) EraseDue(ctx context.Context) (erased int, err error) {
+	// An organisation goes first: its last owner may wait for it.
+	organisations, orgErr := a.eraseOrganisations(ctx)
+	people, err := a.erasePeople(ctx)
+	return organisations + people, errors.Join(orgErr, err)
+}
+
+func (a *Auth) erasePeople(ctx context.Context) (erased int, err error) {
 	var due []string
 	const query = `SELECT id FROM qs_auth_users WHERE delete_at IS NOT NULL AND delete_at <= ? ORDER BY delete_at LIMIT ?`
 	if err := a.db.Select(ctx, &due, query, database.At(a.now()), eraseBatch); err != nil {
@@ -158,12 +192,55 @@ func (a *Auth) EraseDue(ctx context.Context) (erased int, err error) {
 	return erased, errors.Join(failed...)
 }
 
+// errAccountsChanged says that somebody joined or left an organisation while a person was being erased; it is tried again.
+var errAccountsChanged = errors.New("auth: the organisations that end with the person have changed meanwhile")
+
 // erase ends what goes on outside for each account that ends with the person, then deletes them in one transaction.
 func (a *Auth) erase(ctx context.Context, userID string) error {
-	accounts, err := a.endingAccounts(ctx, userID)
+	u, err := a.FindUser(ctx, userID)
+	if errors.Is(err, ErrNotFound) {
+		return nil // another process was faster
+	}
 	if err != nil {
 		return err
 	}
+	var alone []string
+	if err := a.db.Select(ctx, &alone, selectAlone, userID); err != nil {
+		return fmt.Errorf("auth: organisations of user %s: %w", userID, err)
+	}
+	if err := a.closeAccounts(ctx, append(alone, u.AccountID)); err != nil {
+		return err
+	}
+	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		u, err := a.lockUser(ctx, tx, userID)
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if u.DeleteAt == nil || u.DeleteAt.After(a.now()) {
+			return nil // it was cancelled meanwhile
+		}
+		ending, err := a.lockAlone(ctx, tx, u.ID)
+		if err != nil {
+			return err
+		}
+		if !slices.Equal(ending, alone) {
+			return errAccountsChanged
+		}
+		if err := a.leavesNoOrphan(ctx, tx, u.ID); err != nil {
+			return err
+		}
+		if err := a.eraseAccounts(ctx, tx, append(ending, u.user().AccountID)); err != nil {
+			return err
+		}
+		return a.deleteUser(ctx, tx, u)
+	})
+}
+
+// closeAccounts ends what goes on outside for accounts that end.
+func (a *Auth) closeAccounts(ctx context.Context, accounts []string) error {
 	for _, d := range a.cfg.AccountData {
 		for _, account := range accounts {
 			if d.Close == nil {
@@ -174,47 +251,39 @@ func (a *Auth) erase(ctx context.Context, userID string) error {
 			}
 		}
 	}
-	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		u, err := a.lockUser(ctx, tx, userID)
-		if errors.Is(err, ErrNotFound) {
-			return nil // another process was faster
-		}
-		if err != nil {
-			return err
-		}
-		if u.DeleteAt == nil || u.DeleteAt.After(a.now()) {
-			return nil // it was cancelled meanwhile
-		}
-		if err := a.leavesNoOrphan(ctx, tx, u.ID); err != nil {
-			return err
-		}
-		for _, d := range a.cfg.AccountData {
-			for _, account := range accounts {
-				if d.Erase == nil {
-					continue
-				}
-				if err := d.Erase(ctx, tx, account); err != nil {
-					return fmt.Errorf("erase %s: %w", d.Name, err)
-				}
-			}
-		}
-		return a.deleteUser(ctx, tx, u)
-	})
+	return nil
 }
 
-// endingAccounts are a person's own account, and the organisations that nobody else is in.
-func (a *Auth) endingAccounts(ctx context.Context, userID string) ([]string, error) {
-	u, err := a.FindUser(ctx, userID)
-	if err != nil {
-		return nil, err
+// eraseAccounts erases what others keep about accounts that end.
+func (a *Auth) eraseAccounts(ctx context.Context, tx *sqlx.Tx, accounts []string) error {
+	for _, d := range a.cfg.AccountData {
+		for _, account := range accounts {
+			if d.Erase == nil {
+				continue
+			}
+			if err := d.Erase(ctx, tx, account); err != nil {
+				return fmt.Errorf("erase %s: %w", d.Name, err)
+			}
+		}
 	}
-	var alone []string
-	const query = `SELECT m.organisation_id FROM qs_auth_members m WHERE m.user_id = ?
-		AND NOT EXISTS (SELECT 1 FROM qs_auth_members x WHERE x.organisation_id = m.organisation_id AND x.user_id <> m.user_id)`
-	if err := a.db.Select(ctx, &alone, query, userID); err != nil {
+	return nil
+}
+
+// selectAlone are the organisations in which a person is and nobody else.
+const selectAlone = `SELECT m.organisation_id FROM qs_auth_members m WHERE m.user_id = ?
+	AND NOT EXISTS (SELECT 1 FROM qs_auth_members x WHERE x.organisation_id = m.organisation_id AND x.user_id <> m.user_id) ORDER BY m.organisation_id`
+
+// lockAlone locks all organisations of a person, so that nobody joins or leaves, and returns those of selectAlone.
+func (a *Auth) lockAlone(ctx context.Context, tx *sqlx.Tx, userID string) (alone []string, err error) {
+	const lock = `SELECT id FROM qs_auth_organisations WHERE id IN (SELECT organisation_id FROM qs_auth_members WHERE user_id = ?) ORDER BY id`
+	var locked []string
+	if err = a.db.SelectTx(ctx, tx, &locked, lock+a.db.Dialect().ForUpdate(), userID); err == nil {
+		err = a.db.SelectTx(ctx, tx, &alone, selectAlone, userID)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("auth: organisations of user %s: %w", userID, err)
 	}
-	return append([]string{u.AccountID}, alone...), nil
+	return alone, nil
 }
 
 // deleteUser removes a locked user with all that hangs on them. The security events stay, by an id that is nobody's.

@@ -1,0 +1,4 @@
+-- +goose Up
+-- When an organisation is to be erased, as one of its owners asked.
+ALTER TABLE qs_auth_organisations ADD COLUMN delete_at TEXT;
+CREATE INDEX qs_auth_organisations_delete ON qs_auth_organisations (delete_at) WHERE delete_at IS NOT NULL;
