@@ -27,6 +27,7 @@ func (a *Auth) organisationRoutes(mux *http.ServeMux) {
 	mux.Handle("POST "+at+"/members/{id}/owner", a.recent(a.postTransfer))
 	mux.Handle("POST "+at+"/members/{id}/remove", a.recent(a.postRemoveMember))
 	a.organisationEndRoutes(mux)
+	a.memberKeyRoutes(mux)
 	// Where a form with a fault was shown again, who opens the address anew finds the form.
 	for _, form := range []string{"/name", "/invitations"} {
 		mux.HandleFunc("GET "+at+form, func(w http.ResponseWriter, r *http.Request) { a.cfg.Site.Redirect(w, r, at) })
