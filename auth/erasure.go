@@ -1,9 +1,7 @@
 package auth
 
 import (
-	"archive/zip"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -298,6 +296,10 @@ func (a *Auth) deleteUser(ctx context.Context, tx *sqlx.Tx, u userRow) error {
 			return fmt.Errorf("auth: delete organisation %s: %w", id, err)
 		}
 	}
+	// Those to the person's address name it, whatever became of them.
+	if _, err := a.db.ExecTx(ctx, tx, `DELETE FROM qs_auth_invitations WHERE email_key = ?`, u.EmailKey); err != nil {
+		return fmt.Errorf("auth: invitations of user %s: %w", u.ID, err)
+	}
 	if _, err := a.db.ExecTx(ctx, tx, `DELETE FROM qs_auth_users WHERE id = ?`, u.ID); err != nil {
 		return fmt.Errorf("auth: delete user %s: %w", u.ID, err)
 	}
@@ -305,108 +307,4 @@ func (a *Auth) deleteUser(ctx context.Context, tx *sqlx.Tx, u userRow) error {
 		return err
 	}
 	return a.sendTo(ctx, tx, kindErased, u.Email, "", struct{}{})
-}
-
-// exported is account.json of an export.
-type exported struct {
-	User     User      `json:"user"`
-	Profile  Profile   `json:"profile"`
-	Accounts []Account `json:"accounts"`
-	Sessions []Session `json:"sessions"`
-	APIKeys  []APIKey  `json:"api_keys"`
-	Events   []Event   `json:"security_events"`
-}
-
-// Export writes a zip file of everything that is kept about a person and their own account: account.json, picture.png,
-// and NAME.json of each Config.AccountData. What belongs to an organisation is the organisation's. [ErrNotFound].
-func (a *Auth) Export(ctx context.Context, w io.Writer, userID string, c Client) error {
-	all, err := a.gather(ctx, userID)
-	if err != nil {
-		return err
-	}
-	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return a.record(ctx, tx, userID, EventExported, "", c) })
-	if err != nil {
-		return err
-	}
-	z := zip.NewWriter(w)
-	file, err := z.Create("account.json")
-	if err == nil {
-		encoder := json.NewEncoder(file)
-		encoder.SetIndent("", "  ")
-		err = encoder.Encode(all)
-	}
-	if err == nil {
-		err = a.exportPicture(ctx, z, userID)
-	}
-	for _, d := range a.cfg.AccountData {
-		if err == nil && d.Export != nil {
-			if file, err = z.Create(d.Name + ".json"); err == nil {
-				err = d.Export(ctx, file, all.User.AccountID)
-			}
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("auth: export user %s: %w", userID, err)
-	}
-	return z.Close()
-}
-
-func (a *Auth) exportPicture(ctx context.Context, z *zip.Writer, userID string) error {
-	id, err := a.PictureID(ctx, userID)
-	if err != nil || id == "" {
-		return err
-	}
-	data, err := a.Picture(ctx, id)
-	if err != nil {
-		return err
-	}
-	file, err := z.Create("picture.png")
-	if err == nil {
-		_, err = file.Write(data)
-	}
-	return err
-}
-
-// gather reads what this package keeps about a person, page by page.
-func (a *Auth) gather(ctx context.Context, userID string) (all exported, err error) {
-	if all.User, err = a.FindUser(ctx, userID); err != nil {
-		return all, err
-	}
-	if all.Profile, err = a.Profile(ctx, userID); err != nil {
-		return all, err
-	}
-	if all.Accounts, err = a.Accounts(ctx, userID); err != nil {
-		return all, err
-	}
-	all.Sessions, err = pages(func(before string) ([]Session, bool, error) {
-		return a.Sessions(ctx, SessionsParams{UserID: userID, Before: before, Limit: MaxPage})
-	}, func(s Session) string { return s.ID })
-	if err != nil {
-		return all, err
-	}
-	all.APIKeys, err = pages(func(before string) ([]APIKey, bool, error) {
-		return a.APIKeys(ctx, APIKeysParams{UserID: userID, Before: before, Limit: MaxPage})
-	}, func(k APIKey) string { return k.ID })
-	if err != nil {
-		return all, err
-	}
-	all.Events, err = pages(func(before string) ([]Event, bool, error) {
-		return a.SecurityEvents(ctx, EventsParams{UserID: userID, Before: before, Limit: MaxPage})
-	}, func(e Event) string { return e.ID })
-	return all, err
-}
-
-// pages reads a whole list.
-func pages[T any](page func(before string) ([]T, bool, error), id func(T) string) (all []T, err error) {
-	before := ""
-	for {
-		some, more, err := page(before)
-		if err != nil {
-			return nil, err
-		}
-		if all = append(all, some...); !more {
-			return all, nil
-		}
-		before = id(some[len(some)-1])
-	}
 }
