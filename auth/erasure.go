@@ -206,7 +206,7 @@ func (a *Auth) erase(ctx context.Context, userID string) error {
 	if err := a.db.Select(ctx, &alone, selectAlone, userID); err != nil {
 		return fmt.Errorf("auth: organisations of user %s: %w", userID, err)
 	}
-	if err := a.closeAccounts(ctx, append(alone, u.AccountID)); err != nil {
+	if err := a.closeAccounts(ctx, slices.Concat(alone, []string{u.AccountID})); err != nil {
 		return err
 	}
 	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
@@ -230,7 +230,7 @@ func (a *Auth) erase(ctx context.Context, userID string) error {
 		if err := a.leavesNoOrphan(ctx, tx, u.ID); err != nil {
 			return err
 		}
-		if err := a.eraseAccounts(ctx, tx, append(ending, u.user().AccountID)); err != nil {
+		if err := a.eraseAccounts(ctx, tx, slices.Concat(ending, []string{u.user().AccountID})); err != nil {
 			return err
 		}
 		return a.deleteUser(ctx, tx, u)

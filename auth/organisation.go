@@ -85,6 +85,8 @@ var (
 	ErrOrganisationFull error = problem.New("organisation_full", "This organisation has as many members and open invitations as it can have.")
 	// ErrTooManyOrganisations: the person is in as many organisations as one may be.
 	ErrTooManyOrganisations error = problem.New("too_many_organisations", "You are in as many organisations as a person can be.")
+	// ErrOrganisationEnds: the organisation is to be deleted, and takes no members and no API keys any more.
+	ErrOrganisationEnds error = problem.New(problem.CodeConflict, "This organisation is to be deleted. An owner has to keep it first.")
 	// ErrNoOrganisations: the host has turned organisations off.
 	ErrNoOrganisations error = problem.New(problem.CodeNotFound, "There are no organisations here.")
 )

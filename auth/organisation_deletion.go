@@ -9,11 +9,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/quickscale/quickscale/internal/database"
-	"github.com/quickscale/quickscale/internal/problem"
 )
-
-// ErrOrganisationEnds: the organisation is to be deleted, and takes no members and no API keys any more.
-var ErrOrganisationEnds error = problem.New(problem.CodeConflict, "This organisation is to be deleted. An owner has to keep it first.")
 
 // OrganisationMail is what the texts of auth.orgdeletion, auth.orgkept and auth.orgerased are executed with.
 type OrganisationMail struct {
