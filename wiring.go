@@ -365,6 +365,10 @@ func (a *App) wireTasks() error {
 			_, topUps := a.Billing.ResumeTopUps(ctx)
 			return errors.Join(changes, refunds, topUps)
 		}},
+		{"billing_erase", sweepEvery, func(ctx context.Context) error {
+			_, err := a.Billing.EraseCustomers(ctx)
+			return err
+		}},
 		{"billing_topups", sweepEvery, func(ctx context.Context) error {
 			_, err := a.Billing.SweepTopUps(ctx)
 			return err
