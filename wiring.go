@@ -155,7 +155,7 @@ func (a *App) wireMail() error {
 
 func (a *App) wireAuth() (err error) {
 	a.Auth, err = auth.New(auth.Config{
-		DB: a.db.Writer(), ReadDB: a.db.Reader(), Mail: a.Mail, BaseURL: a.cfg.BaseURL, Site: a.site, Panels: a.panels,
+		DB: a.db.Writer(), ReadDB: a.db.Reader(), Mail: a.Mail, BaseURL: a.cfg.BaseURL, Site: a.site, Panels: a.panels, Overview: a.overview,
 		MailTemplates: a.cfg.MailTemplates, AdminEmail: a.cfg.AdminEmail, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 		Secret: []byte(a.cfg.SecretKey), OAuth: a.cfg.OAuth, WithoutOrganisations: a.cfg.WithoutOrganisations, Permissions: a.cfg.Permissions, AccountData: a.accountData(),
 		StaffSecondFactor: a.cfg.StaffSecondFactor,
@@ -438,7 +438,7 @@ func (a *App) topUpPanel(r *http.Request, account string) (auth.Panel, error) {
 
 // chrome surrounds every page: navigation, who is signed in, and what they have.
 func (a *App) chrome(r *http.Request) web.Chrome {
-	c := web.Chrome{Nav: a.navigation(), LoginURL: authPath + "/login", SignupURL: authPath + "/signup", LogoutURL: authPath + "/logout", BalanceURL: creditsPath + "/"}
+	c := web.Chrome{Nav: a.navigation(), Footer: a.publicLinks(), LoginURL: authPath + "/login", SignupURL: authPath + "/signup", LogoutURL: authPath + "/logout", BalanceURL: creditsPath + "/"}
 	u, ok := auth.UserFrom(r.Context())
 	account, _ := auth.AccountFrom(r.Context())
 	c.Nav = append(c.Nav, web.Link{Label: "Services", URL: servicesPath + "/"})

@@ -111,6 +111,8 @@ type Config struct {
 	MailLanguage func(ctx context.Context, address string) string
 	// Panels gives the cards of the dashboard. Nil: none.
 	Panels func(r *http.Request, u User) ([]Panel, error)
+	// Overview gives the dashboard what others know of the account. Nil: nothing.
+	Overview func(r *http.Request, u User) (Overview, error)
 	// AdminEmail is the address whose account becomes [RoleAdmin] at the moment when it is verified. Empty: none.
 	AdminEmail string
 	// SessionIdle is how long a session lives without a request. 0: a day.
