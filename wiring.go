@@ -280,11 +280,46 @@ func (a *App) wireAdmin() (err error) {
 		},
 		Staff: func(r *http.Request) (admin.Staff, bool) {
 			u, ok := auth.UserFrom(r.Context())
-			return admin.Staff{ID: u.ID, Email: u.Email, Permissions: a.Auth.Permissions(u.Role)}, ok && a.Auth.Can(u, auth.PermitBackOffice) && !a.lacksSecondFactor(r, u)
+			return admin.Staff{ID: u.ID, Email: u.Email, Role: u.Role, Permissions: a.Auth.Permissions(u.Role)}, ok && a.Auth.Can(u, auth.PermitBackOffice) && !a.lacksSecondFactor(r, u)
 		},
+		Recent: a.Auth.RequireRecentAuth, SecondFactor: a.moneySecondFactor(),
 		Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	return err
+}
+
+// moneySecondFactor tells who of the staff logs in with a second step. Nil: it is not asked.
+func (a *App) moneySecondFactor() func(r *http.Request) bool {
+	if !a.cfg.MoneySecondFactor {
+		return nil
+	}
+	return func(r *http.Request) bool {
+		u, ok := auth.UserFrom(r.Context())
+		factors, err := a.Auth.Factors(r.Context(), u.ID)
+		if err != nil {
+			a.cfg.Logger.ErrorContext(r.Context(), "second step of staff", slog.Any("error", err))
+		}
+		return ok && err == nil && factors.Second()
+	}
+}
+
+// impersonation keeps staff whose duties do not have it from acting as somebody else.
+func (a *App) impersonation(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u, _ := auth.UserFrom(r.Context())
+		if a.Auth.Can(u, auth.PermitBackOffice) { // others are refused inside, and who acts as somebody must be able to end it
+			can, err := a.Admin.Can(r, auth.PermitImpersonate)
+			if err != nil {
+				a.site.Fail(w, r, err)
+				return
+			}
+			if !can {
+				a.site.NotFound(w, r)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // dashboard is where Stripe shows its objects; the double has none.

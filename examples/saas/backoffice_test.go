@@ -64,7 +64,7 @@ func TestBrowser_StaffRefundAndAdjust(t *testing.T) {
 	b.See("The balance is")
 	b.Screenshot("admin-user-adjusted")
 	b.Go(p.base + "/admin/audit?action=credits_adjust")
-	b.See("reason=sorry")
+	b.See("sorry")
 	b.Screenshot("admin-audit-filtered")
 
 	// A bank takes the next payment back.
