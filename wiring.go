@@ -272,6 +272,7 @@ func (a *App) wireAdmin() (err error) {
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Users: a.Auth, Roles: a.Auth, ImpersonatePath: accountPath + "/impersonation",
 		Ledger: a.Credits, Verifier: a.Credits, Payments: a.Billing, Events: a.Webhooks,
 		Refunds: a.Billing, Catalogue: a.Billing, Reconciler: a.Billing, Subscriptions: a.Billing, Adjuster: a.Credits, Jobs: a.jobs.Client(), Dashboard: a.dashboard(),
+		Revenue: a.Billing, Use: a.Credits, Crowd: a.Auth, Lag: a.Webhooks,
 		RunTask: func(ctx context.Context, tx *sqlx.Tx, task admin.Task) (bool, error) {
 			return a.jobs.RunTx(ctx, tx, string(task))
 		},
@@ -403,6 +404,11 @@ func (a *App) wireTasks() error {
 			_, err := a.Billing.ReconcileAndKeep(ctx)
 			return err
 		}},
+		{"billing_plans", resumeEvery, func(ctx context.Context) error {
+			_, err := a.Billing.FollowPlans(ctx)
+			return err
+		}},
+		{"admin_people", catalogueEvery, a.Admin.CountPeople},
 		{"outbound_prune", pruneEvery, a.pruneOutbound},
 	} {
 		if err := a.jobs.Every(task.name, task.every, task.run); err != nil {

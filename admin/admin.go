@@ -156,6 +156,11 @@ type Config struct {
 	Reconciler    Reconciler
 	Subscriptions Subscriptions
 	Adjuster      Adjuster
+	// Revenue, Use, Crowd and Lag have the figures of the overview. Nil: those are absent.
+	Revenue Revenue
+	Use     Use
+	Crowd   Crowd
+	Lag     Lag
 	// RunTask queues a job in a transaction of DB, and tells whether it was added; false: one waits or runs already. Nil:
 	// the buttons for it are absent.
 	RunTask func(ctx context.Context, tx *sqlx.Tx, task Task) (added bool, err error)

@@ -55,3 +55,40 @@ func daySpans(r *http.Request) (days int, spans []daySpan) {
 	chosen.Current = true
 	return chosen.Days, spans
 }
+
+// figureChart is a row of bars with what each says in words, for the table behind it.
+type figureChart struct {
+	// ID, Title and Unit are of the page: an anchor, a heading, and the heading of the numbers.
+	ID, Title, Unit string
+	Width, Height   int
+	Bars            []bar
+	// Rows are those that are not zero, the newest first.
+	Rows []figureRow
+}
+
+// figureRow is one bar in words.
+type figureRow struct{ Label, Value string }
+
+// figure is one bar: what it is of, how high, and in words.
+type figure struct {
+	label string
+	value int64
+	text  string
+}
+
+// newFigureChart draws figures; what is below zero has no bar, and is in the table.
+func newFigureChart(id, title, unit string, figures []figure) figureChart {
+	c := figureChart{ID: id, Title: title, Unit: unit, Width: max(1, len(figures)) * barWidth, Height: chartHeight}
+	most := int64(1)
+	for _, f := range figures {
+		most = max(most, f.value)
+	}
+	for i, f := range figures {
+		if f.value != 0 {
+			c.Rows = append([]figureRow{{f.label, f.text}}, c.Rows...)
+		}
+		height := int(float64(max(0, f.value)) / float64(most) * chartHeight)
+		c.Bars = append(c.Bars, bar{X: i * barWidth, Y: chartHeight - height, Height: height})
+	}
+	return c
+}
