@@ -67,6 +67,13 @@ func TestBrowser_StaffRefundAndAdjust(t *testing.T) {
 	b.See("sorry")
 	b.Screenshot("admin-audit-filtered")
 
+	b.ClickText("Verify the log")
+	b.See("Nothing was changed, removed or inserted")
+	b.Screenshot("admin-audit-verified")
+	b.Go(p.base + "/admin/")
+	b.See("Revenue this month")
+	b.Screenshot("admin-overview")
+
 	// A bank takes the next payment back.
 	v.thanked(v.pay(v.checkout(), "4000000000000259"))
 	export := v.get("/billing/payments?format=csv")
