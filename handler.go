@@ -13,7 +13,7 @@ import (
 
 // Handler serves every package's routes at the paths of the HTTP contract, below the root of the site: /auth/,
 // /account/, /billing/, /credits/, /services/, /api/v1/, /mcp, /admin/, /webhooks/stripe and /static/, and in development
-// /dev/mail and /dev/stripe/. Other addresses get a page that says so. A host mounts it at "/" beside its own, more
+// /dev/mail, /dev/stripe/ and /dev/ui. Other addresses get a page that says so. A host mounts it at "/" beside its own, more
 // specific routes, which it wraps in [App.Wrap].
 func (a *App) Handler() http.Handler { return a.handler }
 
@@ -32,6 +32,10 @@ func (a *App) routes() http.Handler {
 	if a.outbox != nil {
 		pages.Handle(outboxPath, a.outbox.Handler())
 		pages.Handle(outboxPath+"/", a.outbox.Handler())
+	}
+	if a.gallery != nil {
+		pages.Handle(galleryPath, a.gallery)
+		pages.Handle(galleryPath+"/", a.gallery)
 	}
 	pages.HandleFunc("/", a.site.NotFound)
 

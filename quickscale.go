@@ -149,7 +149,11 @@ type Config struct {
 	// MoneySecondFactor lets staff move money and credits and give roles only when they log in with a second step.
 	MoneySecondFactor bool
 	// Templates replaces built-in templates by path: "web/layout.html", "auth/login.html". Nil: none.
+	// Templates replaces built-in templates by path: "web/layout.html", "web/components/field.html", "auth/login.html"; see
+	// [BuiltinTemplates]. What does not fit is told by [New]. Nil: none.
 	Templates fs.FS
+	// Theme changes the look without a template. The zero value: the built-in look.
+	Theme Theme
 	// Nav are links in the header before the built-in ones.
 	Nav []Link
 	// JobPoll is how often an idle process looks for jobs, and so the longest that one which is due waits. 0: 200 ms.
@@ -186,6 +190,7 @@ type App struct {
 	stripe  *client.API
 	double  *stripetest.Server // nil with a real Stripe
 	outbox  *mail.Outbox       // nil with a real mailer
+	gallery http.Handler       // nil in production
 	handler http.Handler
 }
 
@@ -200,7 +205,7 @@ func New(cfg Config) (*App, error) {
 		return nil, err
 	}
 	a := &App{cfg: cfg, db: db}
-	for _, wire := range []func() error{a.wireSite, a.wireJobs, a.wireStripe, a.wireMail, a.wireMails, a.wireAuth, a.wireOutbound, a.wireCredits, a.wireBilling, a.wireServices, a.wireAdmin, a.wireTasks} {
+	for _, wire := range []func() error{a.wireSite, a.wireJobs, a.wireStripe, a.wireMail, a.wireMails, a.wireAuth, a.wireOutbound, a.wireCredits, a.wireBilling, a.wireServices, a.wireAdmin, a.wireTasks, a.checkTemplates} {
 		if err := wire(); err != nil {
 			return nil, err
 		}

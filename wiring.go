@@ -40,11 +40,12 @@ const (
 	webhookPath  = "/webhooks/stripe"
 	outboxPath   = mail.DefaultPath
 	doublePath   = "/dev/stripe"
+	galleryPath  = "/dev/ui"
 )
 
 func (a *App) wireSite() (err error) {
 	cfg := web.Config{
-		Name: a.cfg.Name, Templates: a.cfg.Templates, Chrome: a.chrome, Secure: a.secure(), Logger: a.cfg.Logger,
+		Name: a.cfg.Name, Templates: a.cfg.Templates, Theme: a.cfg.Theme.site(), Chrome: a.chrome, Secure: a.secure(), Logger: a.cfg.Logger,
 	}
 	if a.cfg.StripeKey != "" {
 		cfg.FormActions = []string{billing.CheckoutOrigin, billing.PortalOrigin}
@@ -56,7 +57,10 @@ func (a *App) wireSite() (err error) {
 		}
 		cfg.FormActions = []string{u.Scheme + "://" + u.Host} // the double's pages
 	}
-	a.site, err = web.New(cfg)
+	if a.site, err = web.New(cfg); err != nil || a.cfg.Mode != Development {
+		return err
+	}
+	a.gallery, err = a.site.Gallery(galleryPath)
 	return err
 }
 

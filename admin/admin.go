@@ -222,7 +222,7 @@ func New(cfg Config) (*Admin, error) {
 		}
 	}
 	a := &Admin{cfg: cfg, db: db}
-	if a.views, err = cfg.Site.Views("admin", templates); err != nil {
+	if a.views, err = cfg.Site.Views("admin", templates, pageData()); err != nil {
 		return nil, err
 	}
 	return a, nil

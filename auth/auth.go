@@ -214,7 +214,7 @@ func New(cfg Config) (*Auth, error) {
 			return nil, err
 		}
 	}
-	if a.views, err = a.cfg.Site.Views("auth", templates); err != nil {
+	if a.views, err = a.cfg.Site.Views("auth", templates, pageData()); err != nil {
 		return nil, err
 	}
 	texts, err := fs.Sub(mails, "mails")

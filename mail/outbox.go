@@ -77,7 +77,7 @@ func NewOutbox(cfg OutboxConfig) (*Outbox, error) {
 		}
 	}
 	o := &Outbox{cfg: cfg, db: db}
-	if o.views, err = cfg.Site.Views("mail", templates); err != nil {
+	if o.views, err = cfg.Site.Views("mail", templates, pageData()); err != nil {
 		return nil, err
 	}
 	return o, nil

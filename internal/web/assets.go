@@ -44,15 +44,22 @@ func loadAssets(prefix string) (*assets, error) {
 		if err != nil {
 			return err
 		}
-		sum := sha256.Sum256(content)
-		hashed := strings.TrimSuffix(name, ext) + "-" + hex.EncodeToString(sum[:6]) + ext
-		a.urls[name], a.files[hashed] = prefix+hashed, content
+		a.add(name, content)
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("web: load the assets: %w", err)
 	}
 	return a, nil
+}
+
+// add keeps a file by its logical name and returns its address.
+func (a *assets) add(name string, content []byte) string {
+	sum := sha256.Sum256(content)
+	ext := path.Ext(name)
+	hashed := strings.TrimSuffix(name, ext) + "-" + hex.EncodeToString(sum[:6]) + ext
+	a.urls[name], a.files[hashed] = a.prefix+hashed, content
+	return a.urls[name]
 }
 
 // url is the address of an asset by its logical name.
