@@ -148,7 +148,6 @@ type Config struct {
 	StaffSecondFactor bool
 	// MoneySecondFactor lets staff move money and credits and give roles only when they log in with a second step.
 	MoneySecondFactor bool
-	// Templates replaces built-in templates by path: "web/layout.html", "auth/login.html". Nil: none.
 	// Templates replaces built-in templates by path: "web/layout.html", "web/components/field.html", "auth/login.html"; see
 	// [BuiltinTemplates]. What does not fit is told by [New]. Nil: none.
 	Templates fs.FS

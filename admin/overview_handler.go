@@ -15,6 +15,7 @@ import (
 	"github.com/quickscale/quickscale/auth"
 	"github.com/quickscale/quickscale/billing"
 	"github.com/quickscale/quickscale/credits"
+	"github.com/quickscale/quickscale/internal/web"
 	"github.com/quickscale/quickscale/webhook"
 )
 
@@ -35,8 +36,8 @@ type overviewPage struct {
 	// Needs are the things that need a person.
 	Needs []need `json:"needs_a_person"`
 	// Cards are single figures, Charts figures by day or month.
-	Cards  []card        `json:"-"`
-	Charts []figureChart `json:"-"`
+	Cards  []card      `json:"-"`
+	Charts []web.Chart `json:"-"`
 	// Movements are of this month. Revenue, Use, People and Lag are nil where there is no source for them.
 	Movements []movementLine   `json:"movements_this_month"`
 	Revenue   *billing.Figures `json:"revenue,omitempty"`
@@ -136,20 +137,21 @@ func (a *Admin) fillRevenue(ctx context.Context, p *overviewPage) error {
 		money := func(m billing.Money) billing.Money { return billing.Money{Amount: m.Amount, Currency: c} }
 		p.Cards = append(p.Cards, card{"Revenue today", money(byDay[today+c]).String(), "less refunds"},
 			card{"Revenue this month", money(byMonth[month+c]).String(), "less refunds"})
-		p.Charts = append(p.Charts, moneyChart("months-"+c, "Revenue by month, "+c, months, byMonth, c), moneyChart("days-"+c, "Revenue by day, "+c, days, byDay, c))
+		p.Charts = append(p.Charts, moneyChart("Revenue by month, "+c, "Month", months, byMonth, c), moneyChart("Revenue by day, "+c, "Day", days, byDay, c))
 	}
 	p.Cards = append(p.Cards, card{"Unpaid renewals", strconv.FormatInt(f.PastDue, 10), "plans that are past due"})
 	p.Movements = movementsOf(f.Movements, month)
 	return nil
 }
 
-func moneyChart(id, title string, labels []string, by map[string]billing.Money, currency string) figureChart {
-	figures := make([]figure, len(labels))
+// moneyChart has no bar where more went back than came.
+func moneyChart(title, label string, labels []string, by map[string]billing.Money, currency string) web.Chart {
+	points := make([]web.Point, len(labels))
 	for i, l := range labels {
-		m := by[l+currency]
-		figures[i] = figure{l, m.Amount, billing.Money{Amount: m.Amount, Currency: currency}.String()}
+		m := billing.Money{Amount: by[l+currency].Amount, Currency: currency}
+		points[i] = web.Point{Label: l, Value: m.Amount, Text: m.String()}
 	}
-	return newFigureChart(id, title, "Revenue", figures)
+	return web.NewChart(title, label, "Revenue", points)
 }
 
 // movementsOf sums up the movements of a month.
@@ -197,13 +199,13 @@ func (a *Admin) fillUse(ctx context.Context, p *overviewPage) error {
 			sold[d.Day] += d.Amount
 		}
 	}
-	chart := func(by map[string]credits.Amount) (figures []figure, sum credits.Amount) {
+	chart := func(by map[string]credits.Amount) (points []web.Point, sum credits.Amount) {
 		for _, day := range days {
-			figures, sum = append(figures, figure{day, int64(by[day]), by[day].String()}), sum+by[day]
+			points, sum = append(points, web.Point{Label: day, Value: int64(by[day]), Text: by[day].String()}), sum+by[day]
 		}
-		return figures, sum
+		return points, sum
 	}
-	usedFigures, usedSum := chart(used)
+	usedPoints, usedSum := chart(used)
 	_, soldSum := chart(sold)
 	note := "nothing is sealed yet"
 	if f.AsOf != nil {
@@ -211,7 +213,7 @@ func (a *Admin) fillUse(ctx context.Context, p *overviewPage) error {
 	}
 	p.Cards = append(p.Cards, card{"Credits outstanding", f.Outstanding.String(), note}, card{"Credits sold", soldSum.String(), "in 30 days, packs and plans"},
 		card{"Credits used", usedSum.String(), "in 30 days"})
-	p.Charts = append(p.Charts, newFigureChart("used", "Credits used by day", "Credits", usedFigures))
+	p.Charts = append(p.Charts, web.NewChart("Credits used by day", "Day", "Credits", usedPoints))
 	return nil
 }
 
@@ -255,11 +257,11 @@ func (a *Admin) fillPeople(ctx context.Context, p *overviewPage) (err error) {
 	for _, d := range p.People {
 		by[d.Day] = d.New
 	}
-	var figures []figure
+	var points []web.Point
 	for _, day := range a.days() {
-		figures = append(figures, figure{day, by[day], count(by[day])})
+		points = append(points, web.Point{Label: day, Value: by[day], Text: count(by[day])})
 	}
-	p.Charts = append(p.Charts, newFigureChart("new-users", "New users by day", "Users", figures))
+	p.Charts = append(p.Charts, web.NewChart("New users by day", "Day", "Users", points))
 	return nil
 }
 

@@ -51,7 +51,10 @@ func TestBrowser_StaffRefundAndAdjust(t *testing.T) {
 	b.Screenshot("admin-products")
 	b.Go(p.base + "/admin/reconcile")
 	b.ClickText("Run now")
-	b.See("Latest runs")
+	require.Eventually(t, func() bool {
+		b.Go(p.base + "/admin/reconcile")
+		return b.Count("#runs") > 0
+	}, time.Minute, 100*time.Millisecond)
 	b.Screenshot("admin-reconcile")
 	b.Go(p.base + "/admin/users?q=grace")
 	b.ClickText("grace@example.com")
