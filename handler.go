@@ -21,6 +21,7 @@ func (a *App) routes() http.Handler {
 	pages := http.NewServeMux()
 	pages.Handle(authPath+"/", a.Auth.Handler())
 	pages.Handle(accountPath+"/", a.Auth.Handler())
+	pages.Handle(accountPath+"/impersonation/", a.impersonation(a.Auth.Handler()))
 	if a.hooks != nil {
 		pages.Handle(hooksPath+"/", a.Auth.RefuseImpersonation(a.members(auth.OrgRole.MayManage, a.hooks.Handler())))
 	}

@@ -146,6 +146,8 @@ type Config struct {
 	// StaffSecondFactor opens the back office only to who logs in with a second step; who has none sets one up at the
 	// next log-in.
 	StaffSecondFactor bool
+	// MoneySecondFactor lets staff move money and credits and give roles only when they log in with a second step.
+	MoneySecondFactor bool
 	// Templates replaces built-in templates by path: "web/layout.html", "web/components/field.html", "auth/login.html"; see
 	// [BuiltinTemplates]. What does not fit is told by [New]. Nil: none.
 	Templates fs.FS
