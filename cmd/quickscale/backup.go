@@ -86,12 +86,7 @@ func replaceFile(of, path string, content []byte, exists bool) error {
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		for dir := filepath.Dir(name); dir != of; dir = filepath.Dir(dir) {
-			if os.Remove(dir) != nil { // there is something else in it
-				break
-			}
-		}
-		return nil
+		return removeEmpty(of, filepath.Dir(name))
 	}
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil { //nolint:gosec // source code that a team shares
 		return err
@@ -101,6 +96,23 @@ func replaceFile(of, path string, content []byte, exists bool) error {
 		mode = info.Mode().Perm()
 	}
 	return os.WriteFile(name, content, mode)
+}
+
+// removeEmpty takes away a folder below another, and those above it, as far as nothing is in them.
+func removeEmpty(of, dir string) error {
+	for ; dir != of; dir = filepath.Dir(dir) {
+		entries, err := os.ReadDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil || len(entries) > 0 {
+			return err
+		}
+		if err := os.Remove(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // latestBackup reads a backup by its name, or the latest one; an error of usage when there is none.

@@ -94,7 +94,9 @@ func checkoutAt(ctx context.Context, dir string) (checkout, error) {
 	return c, nil
 }
 
-func (c checkout) templates() string { return filepath.Join(c.dir, filepath.FromSlash(scaffold.Folder)) }
+func (c checkout) templates() string {
+	return filepath.Join(c.dir, filepath.FromSlash(scaffold.Folder))
+}
 
 func (c checkout) git(ctx context.Context, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", c.dir}, args...)...) //nolint:gosec // the commands above, no shell

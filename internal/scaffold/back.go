@@ -90,6 +90,11 @@ func (t Templates) Back(p Params, dir string) (changes []Change, skipped []Skipp
 // projectFiles are the files of a project that can go back, by their paths.
 func projectFiles(dir string) (files map[string][]byte, skipped []Skipped, err error) {
 	files = map[string][]byte{}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, nil, fmt.Errorf("scaffold: read the project: %w", err)
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
 	err = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || name == dir {
 			return err
@@ -118,7 +123,7 @@ func projectFiles(dir string) (files map[string][]byte, skipped []Skipped, err e
 			skipped = append(skipped, Skipped{file, why})
 			return nil
 		}
-		files[file], err = os.ReadFile(name)
+		files[file], err = root.ReadFile(rel)
 		return err
 	})
 	if err != nil {
@@ -204,13 +209,13 @@ func (b backward) compare(name, file string, content []byte, there bool) (*Chang
 	if change.Problem = b.unfit(file, content); change.Problem != "" {
 		return change, nil
 	}
-	after, err := b.carry(name, string(text), string(content), class)
-	if err != nil {
-		change.Problem = err.Error()
-		return change, nil
+	after, ok, err := b.carry(name, string(text), string(content), class)
+	if ok {
+		change.After = []byte(after)
+	} else {
+		change.Problem = byHand
 	}
-	change.After = []byte(after)
-	return change, nil
+	return change, err
 }
 
 // add tells what template a new file of the project becomes. What is no text is copied as it is, and has no ending.
@@ -254,15 +259,15 @@ func (b backward) unfit(file string, content []byte) string {
 	return ""
 }
 
-// errByHand says that a change cannot be carried over by itself.
-var errByHand = errors.New("it changes what variables or conditions of the template have made: change the template by hand")
+// byHand is the problem of a change that cannot be carried over by itself.
+const byHand = "it changes what variables or conditions of the template have made: change the template by hand"
 
 // carry carries a project's text over to the template that made it. It tries several ways to tell where a change
-// belongs, and takes the first one by which the template makes the text.
-func (b backward) carry(name, text, edited string, class Class) (string, error) {
+// belongs, and takes the first one by which the template makes the text; false when there is none.
+func (b backward) carry(name, text, edited string, class Class) (after string, ok bool, err error) {
 	rendered, pieces, err := trace(name, text, b.view)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	for _, later := range []bool{false, true} {
 		pl := placer{pieces: pieces, text: text, later: later, becomes: func(e edit) string { return b.generic(edited, e.newFrom, e.newTo, class) }}
@@ -270,18 +275,18 @@ func (b backward) carry(name, text, edited string, class Class) (string, error) 
 		if !ok {
 			continue
 		}
-		var after strings.Builder
+		var out strings.Builder
 		at := 0
 		for _, e := range edits {
-			after.WriteString(text[at:e.from] + pl.becomes(e))
+			out.WriteString(text[at:e.from] + pl.becomes(e))
 			at = e.to
 		}
-		after.WriteString(text[at:])
-		if made, err := fill(name, after.String(), b.view); err == nil && string(made) == edited {
-			return after.String(), nil
+		out.WriteString(text[at:])
+		if made, err := fill(name, out.String(), b.view); err == nil && string(made) == edited {
+			return out.String(), true, nil
 		}
 	}
-	return "", errByHand
+	return "", false, nil
 }
 
 // generic is a part of a project's text as a template has it.
@@ -323,7 +328,7 @@ func words(text, word string) []int {
 		}
 		start := from + i
 		end := start + len(word)
-		if !(start > 0 && isWord(text[start-1])) && !(end < len(text) && isWord(text[end])) {
+		if (start == 0 || !isWord(text[start-1])) && (end == len(text) || !isWord(text[end])) {
 			at = append(at, start)
 		}
 		from = end

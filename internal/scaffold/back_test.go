@@ -169,7 +169,7 @@ func TestBack_FindsNewAndDeletedFilesAndSkipsWhatNeverGoesBack(t *testing.T) {
 		c.write(file, "secret")
 	}
 	c.write("acme", "\x7fELF\xff")
-	require.NoError(t, os.Chmod(filepath.Join(c.project, "acme"), 0o700)) //nolint:gosec // a program
+	require.NoError(t, os.Chmod(filepath.Join(c.project, "acme"), 0o700))
 	require.NoError(t, os.Symlink("/etc/passwd", filepath.Join(c.project, "link.txt")))
 	c.replace("go.mod", "go 1", "go 2")
 

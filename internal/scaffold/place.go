@@ -51,10 +51,10 @@ func (p placer) edits(rendered, edited string) ([]edit, bool) {
 
 // numbered tells of edits where their text is in the edited one.
 func numbered(edits []udiff.Edit) []edit {
-	var all []edit
+	all := make([]edit, len(edits))
 	shift := 0
-	for _, e := range edits {
-		all = append(all, edit{e.Start, e.End, e.Start + shift, e.Start + shift + len(e.New)})
+	for i, e := range edits {
+		all[i] = edit{e.Start, e.End, e.Start + shift, e.Start + shift + len(e.New)}
 		shift += len(e.New) - (e.End - e.Start)
 	}
 	return all
@@ -63,12 +63,14 @@ func numbered(edits []udiff.Edit) []edit {
 // wordEdits are the edits between two texts, by words: each word becomes one character, and those are compared.
 func wordEdits(before, after string) []edit {
 	numbers := map[string]rune{}
+	next := firstRune
 	encode := func(text string) (encoded string, at []int) {
 		var out strings.Builder
 		pos := 0
 		for _, word := range splitWords(text) {
 			if _, ok := numbers[word]; !ok {
-				numbers[word] = firstRune + rune(len(numbers))
+				numbers[word] = next
+				next++
 			}
 			// Each character takes four bytes.
 			out.WriteRune(numbers[word])
@@ -79,9 +81,9 @@ func wordEdits(before, after string) []edit {
 	}
 	x, xAt := encode(before)
 	y, yAt := encode(after)
-	var all []edit
-	for _, e := range numbered(udiff.Strings(x, y)) {
-		all = append(all, edit{xAt[e.from/runeBytes], xAt[e.to/runeBytes], yAt[e.newFrom/runeBytes], yAt[e.newTo/runeBytes]})
+	all := numbered(udiff.Strings(x, y))
+	for i, e := range all {
+		all[i] = edit{xAt[e.from/runeBytes], xAt[e.to/runeBytes], yAt[e.newFrom/runeBytes], yAt[e.newTo/runeBytes]}
 	}
 	return all
 }
