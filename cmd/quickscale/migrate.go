@@ -21,6 +21,7 @@ import (
 	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/internal/database"
 	"github.com/quickscale/quickscale/internal/jobs"
+	"github.com/quickscale/quickscale/internal/maintenance"
 	"github.com/quickscale/quickscale/mail"
 	"github.com/quickscale/quickscale/services"
 	"github.com/quickscale/quickscale/webhook"
@@ -30,7 +31,7 @@ import (
 // migrationSets are those of quickscale.App, which a test compares, in their order. River's own go before.
 func migrationSets() []database.Migrations {
 	return []database.Migrations{
-		credits.Migrations(), webhook.Migrations(), outbound.Migrations(), mail.Migrations(), auth.Migrations(), billing.Migrations(), services.Migrations(), admin.Migrations(),
+		credits.Migrations(), webhook.Migrations(), outbound.Migrations(), mail.Migrations(), auth.Migrations(), billing.Migrations(), services.Migrations(), admin.Migrations(), maintenance.Migrations(),
 	}
 }
 
