@@ -1,14 +1,12 @@
 package services
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"reflect"
 	"regexp"
 	"slices"
@@ -19,7 +17,6 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/quickscale/quickscale/internal/problem"
-	"github.com/quickscale/quickscale/internal/web"
 )
 
 // input is the type of a service's input, in the terms that its schema, its form and its validation share.
@@ -221,17 +218,9 @@ func humanize(name string) string {
 // decode makes a valid value of In from JSON. The errors are [web.ErrMalformed] and one of code invalid that has all
 // fields at fault.
 func (in *input) decode(raw []byte) (any, error) {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
-	var tree any
-	if err := d.Decode(&tree); err != nil {
-		return nil, web.ErrMalformed
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, web.ErrMalformed
-	}
-	if _, ok := tree.(map[string]any); !ok {
-		return nil, web.ErrMalformed
+	tree, err := treeOf(raw)
+	if err != nil {
+		return nil, err
 	}
 	wrong := map[string]string{}
 	in.root.check(tree, "", wrong)
@@ -241,7 +230,6 @@ func (in *input) decode(raw []byte) (any, error) {
 	clean := raw
 	if in.files || members(raw) != membersOf(tree) {
 		// Written anew, the tree has no key twice, of which encoding/json would take a part each, and what is known of its files.
-		var err error
 		if clean, err = json.Marshal(tree); err != nil {
 			return nil, fmt.Errorf("services: write the input anew: %w", err)
 		}
