@@ -378,6 +378,10 @@ func (a *App) wireTasks() error {
 			_, err := a.Services.Sweep(ctx)
 			return err
 		}},
+		{"services_recover", sweepEvery, func(ctx context.Context) error {
+			_, err := a.Services.Recover(ctx, services.DefaultLost)
+			return err
+		}},
 		{"services_prune", pruneEvery, func(ctx context.Context) error {
 			_, err := a.Services.Prune(ctx)
 			return err
