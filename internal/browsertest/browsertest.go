@@ -41,6 +41,8 @@ type Browser struct {
 	faults []string
 	// expected are parts of console messages that a test provokes on purpose.
 	expected []string
+	// asked are the addresses of all requests since the last call of Foreign.
+	asked []string
 }
 
 // Open starts Chromium. Where there is none the test fails in CI and is skipped, with a message, elsewhere.
@@ -110,6 +112,10 @@ func (b *Browser) listen(event any) {
 			text += " " + e.ExceptionDetails.Exception.Description
 		}
 		b.fault(text)
+	case *network.EventRequestWillBeSent:
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.asked = append(b.asked, e.Request.URL)
 	}
 }
 
