@@ -16,20 +16,35 @@ import (
 //go:embed testdata/axe-core-4.14.1/axe.min.js
 var axe string
 
-// axeRun asks for what WCAG 2.2 demands at the levels A and AA, and says of each fault the rule, the element and why.
-// What is fading in has no colour to judge yet.
-const axeRun = `axe.run(document, {
-  runOnly: {type: "tag", values: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa"]},
-  rules: {"target-size": {enabled: true}}, resultTypes: ["violations"],
-}).then((r) => r.violations.flatMap((v) => v.nodes.map((n) => v.id + " at " + n.target.join(" ") + ": " + n.html.slice(0, 200) + " (" + n.failureSummary.replace(/\s+/g, " ") + ")")))`
+// axeRun makes of axe-core's violations a text each: the rule, the element and why.
+const axeRun = `axe.run(document, %s).then((r) => r.violations.flatMap((v) => v.nodes.map((n) =>
+  v.id + " at " + n.target.join(" ") + ": " + n.html.slice(0, 200) + " (" + n.failureSummary.replace(/\s+/g, " ") + ")")))`
+
+// What is asked of it: all that WCAG 2.2 demands at the levels A and AA, or of that what a change of colours can change.
+const (
+	axeAll = `{runOnly: {type: "tag", values: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa"]},
+  rules: {"target-size": {enabled: true}}, resultTypes: ["violations"]}`
+	axeColours = `{runOnly: {type: "rule", values: ["color-contrast", "link-in-text-block"]}, resultTypes: ["violations"]}`
+)
 
 // Audit returns what of the page breaks WCAG 2.2 at the levels A and AA, as far as axe-core can tell.
 func (b *Browser) Audit() []string {
 	b.tb.Helper()
+	return b.audit(axeAll)
+}
+
+// AuditColours is Audit for a page that was audited and has only changed its colours since.
+func (b *Browser) AuditColours() []string {
+	b.tb.Helper()
+	return b.audit(axeColours)
+}
+
+func (b *Browser) audit(what string) []string {
+	b.tb.Helper()
 	if !Evaluate[bool](b, `typeof axe === "object"`) {
 		read(b, "load axe-core", chromedp.Evaluate[chromedp.Void](axe+";undefined"))
 	}
-	return read(b, "audit", chromedp.Evaluate[[]string](axeRun, chromedp.EvalAwaitPromise))
+	return read(b, "audit", chromedp.Evaluate[[]string](fmt.Sprintf(axeRun, what), chromedp.EvalAwaitPromise))
 }
 
 // Look is how a page is looked at.
@@ -87,7 +102,7 @@ func (b *Browser) Overflow() (pixels int64, what string) {
 		return 0, ""
 	}
 	return pixels, strings.Join(Evaluate[[]string](b, `[...document.querySelectorAll("body *")]
-		.filter((e) => e.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5 && !e.closest(".qs-table"))
+		.filter((e) => e.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5 && !e.closest(".qs-table, .tabs, pre"))
 		.slice(0, 3).map((e) => e.outerHTML.slice(0, 120))`), " | ")
 }
 

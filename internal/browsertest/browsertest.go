@@ -274,16 +274,22 @@ func (b *Browser) Screenshot(name string) {
 	}
 }
 
+// top is the top of the repository.
+var top = sync.OnceValues(func() (string, error) {
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output() //nolint:noctx // once for all tests
+	return strings.TrimSpace(string(root)), err
+})
+
 // artifacts is the folder for screenshots.
 func artifacts(tb testing.TB) string {
 	tb.Helper()
 	dir := os.Getenv(ArtifactsVariable)
 	if dir == "" {
-		root, err := exec.CommandContext(tb.Context(), "go", "list", "-m", "-f", "{{.Dir}}").Output()
+		root, err := top()
 		if err != nil {
 			tb.Fatalf("browsertest: find the top of the repository: %v", err)
 		}
-		dir = filepath.Join(strings.TrimSpace(string(root)), "artifacts")
+		dir = filepath.Join(root, "artifacts")
 	}
 	if err := os.MkdirAll(dir, 0o750); err != nil { //nolint:gosec // the folder is the developer's choice
 		tb.Fatal(err)
