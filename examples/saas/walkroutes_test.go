@@ -68,7 +68,7 @@ var notPages = map[string]string{
 	"/dev/mail":                          "the same page as /dev/mail/",
 	"/dev/mail/{id}/html":                "a mail, which stands in a frame of its page",
 	"/dev/stripe/static/style.css":       "a style sheet",
-	"/account/security/passkeys": "JSON; people are led to the page Security",
+	"/account/security/passkeys":         "JSON; people are led to the page Security",
 	"/account/profile/picture":           "a redirect to the form",
 	"/account/security/password":         "a redirect to the form",
 	"/account/security/email":            "a redirect to the form",

@@ -19,10 +19,10 @@ func (b *Browser) Key(keys string) {
 	b.run("press a key", chromedp.KeyEvent(keys))
 }
 
-// KeyLeads presses a key that leads to another page, and waits for that.
+// KeyLeads presses a key that leads to another page or content, and waits for that.
 func (b *Browser) KeyLeads(key string) {
 	b.tb.Helper()
-	read(b, "press a key that leads on", follow(chromedp.KeyEvent(key)))
+	read(b, "press a key that leads on", answered(chromedp.KeyEvent(key)))
 }
 
 // Focus is what has the focus.

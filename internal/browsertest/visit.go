@@ -108,3 +108,15 @@ func (b *Browser) Capture(name string) {
 
 // pictureQuality keeps hundreds of pictures small and quickly made.
 const pictureQuality = 70
+
+// Block has requests fail whose address fits the pattern, such as *://*:*/auth/signup; "" lets all through again.
+func (b *Browser) Block(pattern string) {
+	b.tb.Helper()
+	var patterns []*network.BlockPattern
+	if pattern != "" {
+		patterns = append(patterns, &network.BlockPattern{URLPattern: pattern, Block: true})
+	}
+	read(b, "block "+pattern, func(ctx context.Context, t *chromedp.Target) (cdp.Empty, error) {
+		return cdp.Call(ctx, t, network.SetBlockedURLs, network.SetBlockedURLsParams{URLPatterns: patterns})
+	})
+}
