@@ -29,28 +29,21 @@ func (b *Browser) KeyLeads(key string) {
 type Focus struct {
 	// Tag, ID and Text name the element; Text is its label, or what it shows.
 	Tag, ID, Text string
-	// Visible says that it is drawn with an outline, a shadow or a border that it does not have without the focus, and
-	// inside the window.
+	// Visible says that it has a ring around it and is inside the window.
 	Visible bool
 }
 
-// focusScript reads the active element. Its style with and without the focus is compared, as a ring may be an outline or a
-// shadow; what Chromium draws of itself is an outline too.
+// focusScript reads the active element. A ring is an outline, or a shadow as Bulma's fields have.
 const focusScript = `(() => {
   const e = document.activeElement;
   if (!e || e === document.body) return {Tag: "BODY", ID: "", Text: "", Visible: false};
-  const style = () => { const s = getComputedStyle(e); return [s.outlineStyle === "none" || s.outlineWidth === "0px" ? "" : s.outline, s.boxShadow, s.borderColor, s.backgroundColor, s.textDecorationLine].join("|"); };
-  const ringed = getComputedStyle(e).outlineStyle !== "none" && getComputedStyle(e).outlineWidth !== "0px";
+  for (const a of document.getAnimations()) a.finish();
+  const s = getComputedStyle(e);
+  const ringed = (s.outlineStyle !== "none" && parseFloat(s.outlineWidth) >= 1) || s.boxShadow !== "none";
   const box = e.getBoundingClientRect();
   const seen = box.width > 0 && box.height > 0 && box.right > 0 && box.bottom > 0 && box.left < innerWidth && box.top < innerHeight;
-  const focused = style();
-  e.blur();
-  for (const a of document.getAnimations()) a.finish();
-  const plain = style();
-  e.focus({focusVisible: true});
-  for (const a of document.getAnimations()) a.finish();
   const label = e.labels && e.labels.length ? e.labels[0].innerText : e.getAttribute("aria-label") || e.innerText || "";
-  return {Tag: e.tagName, ID: e.id, Text: label.trim().replace(/\s+/g, " "), Visible: seen && (ringed || focused !== plain)};
+  return {Tag: e.tagName, ID: e.id, Text: label.trim().replace(/\s+/g, " "), Visible: seen && ringed};
 })()`
 
 // Focus tells what has the focus, and whether one sees it.
