@@ -77,9 +77,24 @@ type why struct {
 	DryRun  bool   `json:"dry_run"`
 }
 
+// String is what was chosen, as the audit log keeps it.
+func (f why) String() string {
+	return fmt.Sprintf("status=%s type=%s failure=%s dry_run=%t", f.Status, f.Type, f.Failure, f.DryRun)
+}
+
+// recordWhy writes one line about an act on what the address names, before it is done.
+func (a *Admin) recordWhy(r *http.Request, action Action, detail, reason string) error {
+	line := a.line(r, action, r.PathValue("id"), detail)
+	line.Reason = reason
+	return a.record(r.Context(), line)
+}
+
 func (a *Admin) revealEvent(w http.ResponseWriter, r *http.Request) error {
 	var form why
 	if err := web.Decode(w, r, &form); err != nil {
+		return err
+	}
+	if err := a.recordWhy(r, ActionEventReveal, "", form.Reason); err != nil {
 		return err
 	}
 	return a.respondEvent(w, r, webhook.PayloadParams{ID: r.PathValue("id"), Reveal: true, By: a.actor(r), Reason: form.Reason})
@@ -87,7 +102,7 @@ func (a *Admin) revealEvent(w http.ResponseWriter, r *http.Request) error {
 
 // actor names who asks to other packages. The gate has let them through.
 func (a *Admin) actor(r *http.Request) string {
-	who, _ := a.cfg.Staff(r)
+	who := whoAsks(r)
 	return "staff:" + who.ID + " " + who.Email
 }
 
@@ -118,13 +133,16 @@ type actedPage struct {
 }
 
 // actOnEvents does it to the event that the address names, or to those that the form chooses.
-func (a *Admin) actOnEvents(verb webhook.Verb) page {
+func (a *Admin) actOnEvents(verb webhook.Verb, action Action) page {
 	act := map[webhook.Verb]func(context.Context, webhook.ActParams) (webhook.Acted, error){
 		webhook.VerbRetry: a.cfg.Events.Retry, webhook.VerbSkip: a.cfg.Events.Skip, webhook.VerbReplay: a.cfg.Events.Replay,
 	}[verb]
 	return func(w http.ResponseWriter, r *http.Request) error {
 		var form why
 		if err := web.Decode(w, r, &form); err != nil {
+			return err
+		}
+		if err := a.recordWhy(r, action, form.String(), form.Reason); err != nil {
 			return err
 		}
 		params := webhook.ActParams{Status: webhook.Status(form.Status), Type: form.Type, Failure: webhook.Class(form.Failure), DryRun: form.DryRun,

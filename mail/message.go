@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/mail"
+	"net/url"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -44,6 +45,9 @@ type Message struct {
 	Text string `json:"text"`
 	// HTML is the body that most readers show instead. Empty: there is only the text.
 	HTML string `json:"html,omitempty"`
+	// Unsubscribe is an http or https address that ends mails of the kind, for the header List-Unsubscribe (RFC 2369). One
+	// with https must take a POST without cookies that does so at once, "one-click" (RFC 8058). Empty: they cannot be ended.
+	Unsubscribe string `json:"unsubscribe,omitempty"`
 }
 
 // Mailer sends a message, or hands it on to what does. Send is given valid messages only by [Queue]; other callers may
@@ -68,7 +72,8 @@ func (m Message) check() error {
 	if err := checkKind(m.Kind); err != nil {
 		return err
 	}
-	for _, part := range []struct{ name, value string }{{"To", m.To}, {"ToName", m.ToName}, {"ReplyTo", m.ReplyTo}, {"Subject", m.Subject}} {
+	for _, part := range []struct{ name, value string }{{"To", m.To}, {"ToName", m.ToName}, {"ReplyTo", m.ReplyTo}, {"Subject", m.Subject},
+		{"Unsubscribe", m.Unsubscribe}} {
 		if err := checkLine(part.value); err != nil {
 			return fmt.Errorf("mail: %s %w", part.name, err)
 		}
@@ -80,6 +85,9 @@ func (m Message) check() error {
 		if err := checkAddress(m.ReplyTo); err != nil {
 			return fmt.Errorf("mail: ReplyTo %w", err)
 		}
+	}
+	if m.Unsubscribe != "" && !isWeb(m.Unsubscribe) {
+		return errors.New("mail: Unsubscribe is no http or https address")
 	}
 	switch {
 	case strings.TrimSpace(m.Subject) == "":
@@ -124,6 +132,16 @@ func checkLine(s string) error {
 		}
 	}
 	return nil
+}
+
+// isWeb tells that s is an address that can stand between angle brackets in a header.
+func isWeb(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && !strings.ContainsAny(s, "<> ,") && isASCII(s)
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c >= utf8.RuneSelf })
 }
 
 func checkAddress(s string) error {

@@ -38,11 +38,12 @@ func TestValidate_RefusesWhatCouldBecomeAnotherHeader(t *testing.T) {
 	require.NoError(t, verify().Validate())
 	for _, injected := range []string{"\r\nBcc: eve@example.com", "\nBcc: eve@example.com", "\r", "\x00", "\t", "\x7f", "\u0085", "\u2028", "\u2029", "\xff"} {
 		for part, change := range map[string]func(*mail.Message){
-			"To":      func(m *mail.Message) { m.To += injected },
-			"ToName":  func(m *mail.Message) { m.ToName += injected },
-			"ReplyTo": func(m *mail.Message) { m.ReplyTo += injected },
-			"Subject": func(m *mail.Message) { m.Subject += injected },
-			"Kind":    func(m *mail.Message) { m.Kind += injected },
+			"To":          func(m *mail.Message) { m.To += injected },
+			"ToName":      func(m *mail.Message) { m.ToName += injected },
+			"Subject":     func(m *mail.Message) { m.Subject += injected },
+			"Kind":        func(m *mail.Message) { m.Kind += injected },
+			"Unsubscribe": func(m *mail.Message) { m.Unsubscribe = "https://acme.example/stop" + injected },
+			"ReplyTo":     func(m *mail.Message) { m.ReplyTo += injected },
 		} {
 			m := verify()
 			change(&m)
@@ -51,6 +52,19 @@ func TestValidate_RefusesWhatCouldBecomeAnotherHeader(t *testing.T) {
 			assert.Contains(t, err.Error(), part)
 			assert.True(t, mail.IsPermanent(err))
 		}
+	}
+}
+
+func TestValidate_RefusesAnUnsubscribeThatIsNoAddressOfTheWeb(t *testing.T) {
+	t.Parallel()
+	m := verify()
+	for _, good := range []string{"", "https://acme.example/auth/unsubscribe?token=a-b_c", "http://127.0.0.1:8080/x"} {
+		m.Unsubscribe = good
+		require.NoError(t, m.Validate(), good)
+	}
+	for _, bad := range []string{"mailto:stop@acme.example", "javascript:alert(1)", "/stop", "https:///x", "https://acme.example/>, <mailto:eve@example.com", "https://acme.example/ü", "https://acme.example/a b"} {
+		m.Unsubscribe = bad
+		require.ErrorIs(t, m.Validate(), mail.ErrInvalid, bad)
 	}
 }
 

@@ -177,6 +177,12 @@ func (s *SMTP) message(m Message) *gomail.Msg {
 	msg.SetDate()
 	msg.SetMessageIDWithValue(strings.ToLower(rand.Text()) + "@" + asciiDomain(s.from.Address[strings.LastIndexByte(s.from.Address, '@')+1:]))
 	msg.SetGenHeader("Auto-Submitted", "auto-generated") // no out-of-office replies (RFC 3834)
+	if m.Unsubscribe != "" {
+		msg.SetGenHeaderPreformatted(gomail.HeaderListUnsubscribe, "<"+m.Unsubscribe+">") // as it is: an encoded word would be no address
+		if strings.HasPrefix(m.Unsubscribe, "https://") {
+			msg.SetGenHeader(gomail.HeaderListUnsubscribePost, "List-Unsubscribe=One-Click")
+		}
+	}
 	msg.SetBodyString(gomail.TypeTextPlain, m.Text)
 	if m.HTML != "" {
 		msg.AddAlternativeString(gomail.TypeTextHTML, m.HTML)
