@@ -11,7 +11,7 @@ import (
 	"github.com/quickscale/quickscale/internal/web"
 )
 
-// Handler serves every package's routes at the paths of the HTTP contract, below the root of the site: /auth/,
+// Handler serves the public pages (see [Public]) and every package's routes at the paths of the HTTP contract, below the root of the site: /auth/,
 // /account/, /billing/, /credits/, /services/, /api/v1/, /mcp, /admin/, /webhooks/stripe and /static/, and in development
 // /dev/mail, /dev/stripe/ and /dev/ui. Other addresses get a page that says so. A host mounts it at "/" beside its own, more
 // specific routes, which it wraps in [App.Wrap].
@@ -21,6 +21,7 @@ func (a *App) routes() http.Handler {
 	pages := http.NewServeMux()
 	pages.Handle(authPath+"/", a.Auth.Handler())
 	pages.Handle(accountPath+"/", a.Auth.Handler())
+	pages.Handle(accountPath+"/impersonation/", a.impersonation(a.Auth.Handler()))
 	if a.hooks != nil {
 		pages.Handle(hooksPath+"/", a.Auth.RefuseImpersonation(a.members(auth.OrgRole.MayManage, a.hooks.Handler())))
 	}
@@ -36,7 +37,8 @@ func (a *App) routes() http.Handler {
 		pages.Handle(galleryPath, a.gallery)
 		pages.Handle(galleryPath+"/", a.gallery)
 	}
-	pages.HandleFunc("/", a.site.NotFound)
+	a.addPublic(pages)
+	pages.HandleFunc("/", a.site.Missing(pages))
 
 	mux := http.NewServeMux()
 	mux.Handle("/", a.Wrap(pages))

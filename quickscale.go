@@ -146,11 +146,17 @@ type Config struct {
 	// StaffSecondFactor opens the back office only to who logs in with a second step; who has none sets one up at the
 	// next log-in.
 	StaffSecondFactor bool
+	// MoneySecondFactor lets staff move money and credits and give roles only when they log in with a second step.
+	MoneySecondFactor bool
 	// Templates replaces built-in templates by path: "web/layout.html", "web/components/field.html", "auth/login.html"; see
 	// [BuiltinTemplates]. What does not fit is told by [New]. Nil: none.
 	Templates fs.FS
 	// Theme changes the look without a template. The zero value: the built-in look.
 	Theme Theme
+	// Public is what the public pages say: /, /about, /contact, /terms and /privacy. The zero value: general words.
+	Public Public
+	// WithoutPublicPages leaves them out, for hosts that have their own. A single one is replaced by the host's own route.
+	WithoutPublicPages bool
 	// Nav are links in the header before the built-in ones.
 	Nav []Link
 	// JobPoll is how often an idle process looks for jobs, and so the longest that one which is due waits. 0: 200 ms.
@@ -188,6 +194,7 @@ type App struct {
 	double  *stripetest.Server // nil with a real Stripe
 	outbox  *mail.Outbox       // nil with a real mailer
 	gallery http.Handler       // nil in production
+	public  *web.Views         // nil without public pages
 	handler http.Handler
 }
 
@@ -202,7 +209,7 @@ func New(cfg Config) (*App, error) {
 		return nil, err
 	}
 	a := &App{cfg: cfg, db: db}
-	for _, wire := range []func() error{a.wireSite, a.wireJobs, a.wireStripe, a.wireMail, a.wireMails, a.wireAuth, a.wireOutbound, a.wireCredits, a.wireBilling, a.wireServices, a.wireAdmin, a.wireTasks, a.checkTemplates} {
+	for _, wire := range []func() error{a.wireSite, a.wireJobs, a.wireStripe, a.wireMail, a.wireMails, a.wireAuth, a.wireOutbound, a.wireCredits, a.wireBilling, a.wireServices, a.wireAdmin, a.wireTasks, a.wirePublic, a.checkTemplates} {
 		if err := wire(); err != nil {
 			return nil, err
 		}

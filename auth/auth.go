@@ -111,6 +111,8 @@ type Config struct {
 	MailLanguage func(ctx context.Context, address string) string
 	// Panels gives the cards of the dashboard. Nil: none.
 	Panels func(r *http.Request, u User) ([]Panel, error)
+	// Overview gives the dashboard what others know of the account. Nil: nothing.
+	Overview func(r *http.Request, u User) (Overview, error)
 	// AdminEmail is the address whose account becomes [RoleAdmin] at the moment when it is verified. Empty: none.
 	AdminEmail string
 	// SessionIdle is how long a session lives without a request. 0: a day.
@@ -225,9 +227,7 @@ func New(cfg Config) (*Auth, error) {
 	if a.mails, err = mail.NewTemplates(mail.TemplatesConfig{Files: texts, Overrides: cfg.MailTemplates, Site: a.cfg.Site.Name()}); err != nil {
 		return nil, err
 	}
-	if a.hasher, err = newHasher(hashParams(), cfg.HashConcurrency); err != nil {
-		return nil, err
-	}
+	a.hasher = newHasher(hashParams(), cfg.HashConcurrency)
 	a.sessions = newSessionCache(cfg.SessionCache, cfg.Clock)
 	if err := a.prepareFactors(); err != nil {
 		return nil, err

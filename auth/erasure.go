@@ -306,5 +306,5 @@ func (a *Auth) deleteUser(ctx context.Context, tx *sqlx.Tx, u userRow) error {
 	if err := a.record(ctx, tx, u.ID, EventErased, "", Client{}); err != nil {
 		return err
 	}
-	return a.sendTo(ctx, tx, kindErased, u.Email, "", struct{}{})
+	return a.sendIn(ctx, tx, u.Language, kindErased, u.Email, "", struct{}{})
 }

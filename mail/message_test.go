@@ -28,7 +28,7 @@ var schema = dbtest.Schema{Name: "mail", Migrate: func(ctx context.Context, db *
 // verify is a message as auth would send it.
 func verify() mail.Message {
 	return mail.Message{
-		Kind: "auth.verify", To: "ada@example.com", ToName: "Ada Lovelace", Subject: "Confirm your address",
+		Kind: "auth.verify", To: "ada@example.com", ToName: "Ada Lovelace", ReplyTo: "help@acme.example", Subject: "Confirm your address",
 		Text: "Hello Ada,\n\nhttps://acme.example/auth/verify?token=s3cr3t-t0ken\n", HTML: `<p><a href="https://acme.example/auth/verify?token=s3cr3t-t0ken">Confirm</a></p>`,
 	}
 }
@@ -43,6 +43,7 @@ func TestValidate_RefusesWhatCouldBecomeAnotherHeader(t *testing.T) {
 			"Subject":     func(m *mail.Message) { m.Subject += injected },
 			"Kind":        func(m *mail.Message) { m.Kind += injected },
 			"Unsubscribe": func(m *mail.Message) { m.Unsubscribe = "https://acme.example/stop" + injected },
+			"ReplyTo":     func(m *mail.Message) { m.ReplyTo += injected },
 		} {
 			m := verify()
 			change(&m)
@@ -76,6 +77,9 @@ func TestValidate_RefusesAllButOneBareAddress(t *testing.T) {
 		err := m.Validate()
 		require.ErrorIs(t, err, mail.ErrInvalid, to)
 		if to != "" {
+			m = verify()
+			m.ReplyTo = to
+			require.ErrorIs(t, m.Validate(), mail.ErrInvalid, to)
 			assert.NotContains(t, err.Error(), to, "errors are logged")
 		}
 	}

@@ -164,6 +164,9 @@ func (s *SMTP) message(m Message) *gomail.Msg {
 	msg := gomail.NewMsg(gomail.WithNoDefaultUserAgent())
 	msg.FromMailAddress(&mail.Address{Name: oneLine(s.from.Name), Address: asciiAddress(s.from.Address)})
 	msg.ToMailAddress(&mail.Address{Name: oneLine(m.ToName), Address: asciiAddress(m.To)})
+	if m.ReplyTo != "" {
+		msg.ReplyToMailAddress(&mail.Address{Address: asciiAddress(m.ReplyTo)})
+	}
 	subject := oneLine(m.Subject)
 	if strings.Contains(subject, "=?") {
 		// It would be read as an encoded word, and say something else than it does here.

@@ -74,6 +74,7 @@ func TestSMTP_DeliversHeadersAndBothParts(t *testing.T) {
 	from, err := msg.Header.AddressList("From")
 	require.NoError(t, err)
 	assert.Equal(t, []*netmail.Address{{Name: "Acme Accounts", Address: "accounts@acme.example"}}, from)
+	assert.Equal(t, "<help@acme.example>", msg.Header.Get("Reply-To"))
 	date, err := msg.Header.Date()
 	require.NoError(t, err)
 	assert.WithinDuration(t, time.Now(), date, time.Minute)
