@@ -65,7 +65,7 @@ func (a *App) wireSite() (err error) {
 }
 
 func (a *App) wireJobs() (err error) {
-	a.jobs, err = jobs.New(jobs.Config{DB: a.db, PollInterval: a.cfg.JobPoll, Logger: a.cfg.Logger})
+	a.jobs, err = jobs.New(jobs.Config{DB: a.db, PollInterval: a.cfg.JobPoll, Traces: a.cfg.Traces, Logger: a.cfg.Logger})
 	return err
 }
 
@@ -100,7 +100,7 @@ func (a *App) wireStripe() error {
 	}
 	var err error
 	a.Webhooks, err = webhook.New(webhook.Config{
-		DB: a.db.Writer(), ReadDB: a.db.Reader(), Jobs: a.jobs.Client(), Secrets: a.cfg.WebhookSecrets, Livemode: a.cfg.live(), OnDead: a.onDead, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+		DB: a.db.Writer(), ReadDB: a.db.Reader(), Jobs: a.jobs.Client(), Secrets: a.cfg.WebhookSecrets, Livemode: a.cfg.live(), OnDead: a.onDead, Metrics: a.cfg.Metrics, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	if err != nil {
 		return err
@@ -191,7 +191,7 @@ func (a *App) onEmailChange(ctx context.Context, tx *sqlx.Tx, u auth.User, _ str
 func (a *App) wireCredits() (err error) {
 	a.Credits, err = credits.New(credits.Config{
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Jobs: a.jobs.Client(), LowAt: a.cfg.LowCredits, OnLow: a.onLow, OnExpiring: a.onExpiring,
-		SigningKey: a.cfg.SealKey, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+		SigningKey: a.cfg.SealKey, Metrics: a.cfg.Metrics, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	if err != nil {
 		return err
@@ -376,6 +376,10 @@ func (a *App) wireTasks() error {
 		}},
 		{"services_sweep", sweepEvery, func(ctx context.Context) error {
 			_, err := a.Services.Sweep(ctx)
+			return err
+		}},
+		{"services_recover", sweepEvery, func(ctx context.Context) error {
+			_, err := a.Services.Recover(ctx, services.DefaultLost)
 			return err
 		}},
 		{"services_prune", pruneEvery, func(ctx context.Context) error {
