@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/alexedwards/argon2id"
@@ -140,7 +141,7 @@ func (a *Auth) RegenerateBackupCodes(ctx context.Context, userID string, c Clien
 		if err := a.storeCodes(ctx, tx, u.ID, set); err != nil {
 			return err
 		}
-		return a.factorChanged(ctx, tx, u, EventBackupCodes, "", "New backup codes were made. The old ones do not work any more.", c)
+		return a.factorChanged(ctx, tx, u, EventBackupCodes, "", "", c)
 	})
 	if err != nil {
 		return nil, err
@@ -230,6 +231,5 @@ func (a *Auth) spendBackup(ctx context.Context, tx *sqlx.Tx, u userRow, found ch
 	if err != nil {
 		return err
 	}
-	return a.factorChanged(ctx, tx, u, EventBackupUsed, fmt.Sprintf("%d left", f.BackupCodes),
-		fmt.Sprintf("A backup code was used. %d are left.", f.BackupCodes), c)
+	return a.factorChanged(ctx, tx, u, EventBackupUsed, fmt.Sprintf("%d left", f.BackupCodes), strconv.Itoa(f.BackupCodes), c)
 }

@@ -54,7 +54,14 @@ func IsSecret(s string) bool { return isSecret(s) }
 
 // MatchImported compares a password with a hash of another system.
 func MatchImported(password, stored string) (right, imported bool, err error) {
-	return matchImported(password, stored)
+	right, err = matchImported(password, stored)
+	return right, isImported(stored), err
+}
+
+// MissingMemory is what makes up for a hash of so much memory and so many passes, beside one as new ones are.
+func MissingMemory(memory, passes uint32) uint32 {
+	now := hashParams()
+	return missing(&now, &argon2id.Params{Memory: memory, Iterations: passes})
 }
 
 // CommonPasswords is how many passwords are known as common.
