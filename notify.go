@@ -34,7 +34,36 @@ func (a *App) wireMails() error {
 	if err != nil {
 		return err
 	}
-	return a.checkBillingMails()
+	return a.mailPreview().Check()
+}
+
+// compose makes a mail in the language of its reader.
+func (a *App) compose(ctx context.Context, tx *sqlx.Tx, kind, to, name string, data any) (mail.Message, error) {
+	language, err := a.Auth.MailLanguageTx(ctx, tx, to)
+	if err != nil {
+		return mail.Message{}, err
+	}
+	m, err := a.mails.ComposeIn(language, kind, to, name, data)
+	if err != nil {
+		return m, fmt.Errorf("quickscale: compose %s: %w", kind, err)
+	}
+	return m, nil
+}
+
+// lowMail is the data of mails/credits.low.txt.
+type lowMail struct {
+	credits.LowBalance
+
+	// Buy is where credits are sold.
+	Buy string
+}
+
+// expiringMail is the data of mails/credits.expiring.txt.
+type expiringMail struct {
+	credits.ExpiringSoon
+
+	// Credits is the page that shows them.
+	Credits string
 }
 
 // onLow tops up an account that asks for it, and otherwise mails the person whose credits run low. How a top-up ends
@@ -47,11 +76,7 @@ func (a *App) onLow(ctx context.Context, low credits.LowBalance) error {
 	}
 	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		if off {
-			err := a.mailTo(ctx, tx, low.Account, kindLow, struct {
-				credits.LowBalance
-
-				Buy string
-			}{low, a.cfg.BaseURL + billingPath + "/"})
+			err := a.mailTo(ctx, tx, low.Account, kindLow, lowMail{low, a.cfg.BaseURL + billingPath + "/"})
 			if err != nil {
 				return err
 			}
@@ -63,11 +88,7 @@ func (a *App) onLow(ctx context.Context, low credits.LowBalance) error {
 // onExpiring mails the person whose credits expire soon, and tells their programs.
 func (a *App) onExpiring(ctx context.Context, soon credits.ExpiringSoon) error {
 	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		err := a.mailTo(ctx, tx, soon.Account, kindExpiring, struct {
-			credits.ExpiringSoon
-
-			Credits string
-		}{soon, a.cfg.BaseURL + creditsPath + "/"})
+		err := a.mailTo(ctx, tx, soon.Account, kindExpiring, expiringMail{soon, a.cfg.BaseURL + creditsPath + "/"})
 		if err != nil {
 			return err
 		}
@@ -83,9 +104,9 @@ func (a *App) mailTo(ctx context.Context, tx *sqlx.Tx, id, kind string, data any
 		return err
 	}
 	for _, u := range people {
-		m, err := a.mails.Compose(kind, u.Email, u.Name, data)
+		m, err := a.compose(ctx, tx, kind, u.Email, u.Name, data)
 		if err != nil {
-			return fmt.Errorf("quickscale: compose %s: %w", kind, err)
+			return err
 		}
 		if err := a.Mail.EnqueueTx(ctx, tx, m); err != nil {
 			return err
