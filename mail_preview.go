@@ -23,12 +23,13 @@ var refusals = []string{"authentication_required", "insufficient_funds", "expire
 // mailPreview are the mails about credits, payments and webhooks.
 func (a *App) mailPreview() mail.Preview {
 	at := time.Date(2026, time.March, 31, 12, 0, 0, 0, time.UTC)
-	page := a.cfg.BaseURL + billingPath
+	page, stop := a.cfg.BaseURL+billingPath, a.cfg.BaseURL+authPath+"/unsubscribe?made-up"
 	p := mail.Preview{Templates: a.mails, Samples: []mail.Sample{
-		{Kind: kindLow, Data: lowMail{credits.LowBalance{Available: credits.MustAmount("7.5"), LowAt: credits.MustAmount("10")}, page + "/"}},
-		{Kind: kindExpiring, Data: expiringMail{credits.ExpiringSoon{Amount: credits.MustAmount("12.5"), First: at}, a.cfg.BaseURL + creditsPath + "/"}},
+		{Kind: kindLow, Data: lowMail{credits.LowBalance{Available: credits.MustAmount("7.5"), LowAt: credits.MustAmount("10")}, page + "/", stop}},
+		{Kind: kindExpiring, Data: expiringMail{credits.ExpiringSoon{Amount: credits.MustAmount("12.5"), First: at}, a.cfg.BaseURL + creditsPath + "/", stop}},
 		{Kind: kindEndpoint, Name: "gone", Data: endpointMail{outbound.Endpoint{URL: "https://example.com/hook", DisabledWhy: "the endpoint answered 410: it is gone"}, a.cfg.BaseURL + hooksPath + "/" + uuid.Nil.String()}},
 		{Kind: kindEndpoint, Name: "failing", Data: endpointMail{outbound.Endpoint{URL: "https://example.com/hook", DisabledWhy: "every try since 2026-03-31T12:00:00Z failed", FailingSince: &at}, a.cfg.BaseURL + hooksPath + "/" + uuid.Nil.String()}},
+		{Kind: kindContact, Data: contactForm{Name: "Ada", Email: "ada@example.com", Message: "Good morning."}},
 		{Kind: kindDead, Data: deadMail{webhook.Record{ID: "evt_1", Type: "invoice.paid", Attempts: 10, Failure: webhook.ClassRetry}, a.cfg.BaseURL + adminPath + "/webhooks/evt_1"}},
 	}}
 	for _, kind := range billing.NoticeKinds() {

@@ -54,16 +54,16 @@ func (a *App) compose(ctx context.Context, tx *sqlx.Tx, kind, to, name string, d
 type lowMail struct {
 	credits.LowBalance
 
-	// Buy is where credits are sold.
-	Buy string
+	// Buy is where packs are bought, and Stop where such mails are ended.
+	Buy, Stop string
 }
 
 // expiringMail is the data of mails/credits.expiring.txt.
 type expiringMail struct {
 	credits.ExpiringSoon
 
-	// Credits is the page that shows them.
-	Credits string
+	// Credits is the page of the credits, and Stop where such mails are ended.
+	Credits, Stop string
 }
 
 // onLow tops up an account that asks for it, and otherwise mails the person whose credits run low. How a top-up ends
@@ -76,7 +76,9 @@ func (a *App) onLow(ctx context.Context, low credits.LowBalance) error {
 	}
 	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		if off {
-			err := a.mailTo(ctx, tx, low.Account, kindLow, lowMail{low, a.cfg.BaseURL + billingPath + "/"})
+			err := a.offerTo(ctx, tx, low.Account, kindLow, func(stop string) any {
+				return lowMail{low, a.cfg.BaseURL + billingPath + "/", stop}
+			})
 			if err != nil {
 				return err
 			}
@@ -88,7 +90,9 @@ func (a *App) onLow(ctx context.Context, low credits.LowBalance) error {
 // onExpiring mails the person whose credits expire soon, and tells their programs.
 func (a *App) onExpiring(ctx context.Context, soon credits.ExpiringSoon) error {
 	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		err := a.mailTo(ctx, tx, soon.Account, kindExpiring, expiringMail{soon, a.cfg.BaseURL + creditsPath + "/"})
+		err := a.offerTo(ctx, tx, soon.Account, kindExpiring, func(stop string) any {
+			return expiringMail{soon, a.cfg.BaseURL + creditsPath + "/", stop}
+		})
 		if err != nil {
 			return err
 		}
@@ -107,6 +111,35 @@ func (a *App) mailTo(ctx context.Context, tx *sqlx.Tx, id, kind string, data any
 		m, err := a.compose(ctx, tx, kind, u.Email, u.Name, data)
 		if err != nil {
 			return err
+		}
+		if err := a.Mail.EnqueueTx(ctx, tx, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// offerTo is mailTo for mails that people can do without: those who want none get none, and the others the link that ends
+// them, for the text and the header.
+func (a *App) offerTo(ctx context.Context, tx *sqlx.Tx, id, kind string, data func(stop string) any) error {
+	people, err := a.Auth.AccountContactsTx(ctx, tx, id)
+	if err != nil {
+		return err
+	}
+	for _, u := range people {
+		choice, err := a.Auth.MailChoiceTx(ctx, tx, u.ID)
+		if err != nil {
+			return err
+		}
+		if !choice.Wanted {
+			continue
+		}
+		m, err := a.compose(ctx, tx, kind, u.Email, u.Name, data(choice.Stop))
+		if err != nil {
+			return err
+		}
+		if choice.OneClick {
+			m.Unsubscribe = choice.Stop
 		}
 		if err := a.Mail.EnqueueTx(ctx, tx, m); err != nil {
 			return err

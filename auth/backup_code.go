@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
-	"encoding/base64"
 	"fmt"
 	"strconv"
 	"strings"
@@ -48,10 +47,8 @@ func (a *Auth) newCodes(ctx context.Context) (set codeSet, err error) {
 		if err != nil {
 			return codeSet{}, err
 		}
-		p := a.hasher.params
 		set.codes = append(set.codes, code[:backupChars/2]+"-"+code[backupChars/2:])
-		set.hashes = append(set.hashes, fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, p.Memory, p.Iterations, p.Parallelism,
-			base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(key)))
+		set.hashes = append(set.hashes, phc(a.hasher.params, salt, key))
 	}
 	return set, nil
 }

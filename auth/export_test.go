@@ -12,22 +12,12 @@ import (
 )
 
 // UseHashMemory replaces the cost of hashing, in KiB with one pass.
-func (a *Auth) UseHashMemory(kib uint32) error {
-	h, err := newHasher(argon2id.Params{Memory: kib, Iterations: 1, Parallelism: 1, SaltLength: 16, KeyLength: 32}, a.cfg.HashConcurrency)
-	if err == nil {
-		a.hasher = h
-	}
-	return err
+func (a *Auth) UseHashMemory(kib uint32) {
+	a.hasher = newHasher(argon2id.Params{Memory: kib, Iterations: 1, Parallelism: 1, SaltLength: 16, KeyLength: 32}, a.cfg.HashConcurrency)
 }
 
 // UseDefaultHash puts the cost of hashing back.
-func (a *Auth) UseDefaultHash() error {
-	h, err := newHasher(hashParams(), a.cfg.HashConcurrency)
-	if err == nil {
-		a.hasher = h
-	}
-	return err
-}
+func (a *Auth) UseDefaultHash() { a.hasher = newHasher(hashParams(), a.cfg.HashConcurrency) }
 
 // Hashes is how many passwords were hashed or compared.
 func (a *Auth) Hashes() int64 { return a.hasher.hashes.Load() }

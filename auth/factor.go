@@ -140,6 +140,9 @@ func (a *Auth) checkFactors() (faults []error) {
 // prepareFactors makes what the checked configuration describes.
 func (a *Auth) prepareFactors() (err error) {
 	if len(a.cfg.Secret) > 0 {
+		if a.stops, err = seal.New(a.cfg.Secret, "auth unsubscribe"); err != nil {
+			return err
+		}
 		if a.box, err = seal.New(a.cfg.Secret, "auth"); err != nil {
 			return err
 		}

@@ -43,6 +43,10 @@ func (a *Auth) MailPreview() mail.Preview {
 		{Kind: kindPassword, Data: notice(EventPasswordChanged, "")},
 		{Kind: kindDeletion, Data: DeletionMail{name, a.now().Add(a.cfg.DeletionGrace), a.cfg.BaseURL + a.cfg.AccountPath + "/delete"}},
 		{Kind: kindErased, Data: struct{}{}},
+		{Kind: kindOrgDeletion, Name: "owner", Data: OrganisationMail{Name: name, Organisation: "Acme", At: a.now().Add(a.cfg.DeletionGrace), Owner: true, Link: a.cfg.BaseURL + a.cfg.AccountPath + "/organisation"}},
+		{Kind: kindOrgDeletion, Name: "member", Data: OrganisationMail{Name: name, Organisation: "Acme", At: a.now().Add(a.cfg.DeletionGrace)}},
+		{Kind: kindOrgKept, Data: OrganisationMail{Name: name, Organisation: "Acme"}},
+		{Kind: kindOrgErased, Data: OrganisationMail{Name: name, Organisation: "Acme"}},
 	}}
 	for _, role := range []OrgRole{OrgOwner, OrgAdmin, OrgMember, OrgBilling} {
 		p.Samples = append(p.Samples, mail.Sample{Kind: kindInvitation, Name: string(role), Data: InvitationMail{Organisation: "Acme", Role: role.Label(), Link: link("/invitation")}})
@@ -70,7 +74,7 @@ func (a *Auth) MailLanguageTx(ctx context.Context, tx *sqlx.Tx, address string) 
 	}
 	e, err := parseEmail(address)
 	if err != nil {
-		return "", err
+		return "", nil //nolint:nilerr // nobody's: no account has such an address
 	}
 	language := ""
 	err = a.db.GetTx(ctx, tx, &language, `SELECT language FROM qs_auth_users WHERE email_key = ?`, e.key)

@@ -25,6 +25,11 @@ const (
 	kindInvitation = "auth.invitation" // the link that makes a member
 	kindDeletion   = "auth.deletion"   // an account is to be erased, and how to keep it
 	kindErased     = "auth.erased"     // it was
+
+	// To all members of an organisation.
+	kindOrgDeletion = "auth.orgdeletion" // it is to be erased, and how an owner keeps it
+	kindOrgKept     = "auth.orgkept"     // it is not to be erased any more
+	kindOrgErased   = "auth.orgerased"   // it was
 )
 
 // Mail is what the texts of mails are executed with. All links begin with Config.BaseURL.

@@ -2,7 +2,9 @@ package auth
 
 import (
 	"context"
+	"crypto/rand"
 	_ "embed"
+	"encoding/base64"
 	"fmt"
 	"runtime"
 	"strings"
@@ -47,19 +49,23 @@ type hasher struct {
 	params argon2id.Params
 	turns  *semaphore.Weighted
 	wait   time.Duration
-	// dummy is a hash with the same parameters of a password that nobody knows.
+	// dummy has the form of a hash with the same parameters, and is of no password: what it ends in was drawn.
 	dummy string
 	// hashes counts the calculations, by which tests compare the work for known and unknown accounts.
 	hashes atomic.Int64
 }
 
-func newHasher(params argon2id.Params, concurrency int) (*hasher, error) {
-	unknown, _ := newSecret()
-	dummy, err := argon2id.CreateHash(unknown, &params)
-	if err != nil {
-		return nil, fmt.Errorf("auth: hash: %w", err)
-	}
-	return &hasher{params: params, turns: semaphore.NewWeighted(int64(concurrency)), wait: hashWait, dummy: dummy}, nil
+func newHasher(params argon2id.Params, concurrency int) *hasher {
+	drawn := make([]byte, params.SaltLength+params.KeyLength)
+	_, _ = rand.Read(drawn) // never fails (crypto/rand documentation)
+	return &hasher{params: params, turns: semaphore.NewWeighted(int64(concurrency)), wait: hashWait,
+		dummy: phc(params, drawn[:params.SaltLength], drawn[params.SaltLength:])}
+}
+
+// phc is the text of an argon2id hash as the PHC string format has it.
+func phc(p argon2id.Params, salt, key []byte) string {
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, p.Memory, p.Iterations, p.Parallelism,
+		base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(key))
 }
 
 // turn waits for a free place; a [*RetryError] of code "unavailable" when none comes in time.

@@ -34,7 +34,8 @@ type Profile struct {
 	GitHub   string `json:"github"`
 	// Language is what the person reads, one of those that there are mails in (BCP 47). Empty: they have not said.
 	Language string `json:"language"`
-	// Notify says that the person wants mails beside those about security and money.
+	// Notify says that the person wants mails beside those about security, payments and organisations; see
+	// [Auth.MailChoiceTx].
 	Notify bool `json:"email_notifications"`
 }
 

@@ -136,9 +136,9 @@ func (k *kit) kinds() []string {
 	require.NoError(k.t, err)
 	_, err = k.CreateUser(k.t.Context(), auth.CreateUserParams{Email: imported, PasswordHash: string(hash), Verified: true})
 	require.NoError(k.t, err)
-	require.NoError(k.t, k.UseHashMemory(32))
+	k.UseHashMemory(32)
 	k.user(weak)
-	require.NoError(k.t, k.UseHashMemory(64))
+	k.UseHashMemory(64)
 	return []string{unknown, verified, unverified, locked, closed, without, imported, weak}
 }
 
