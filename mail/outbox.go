@@ -40,6 +40,8 @@ type OutboxConfig struct {
 	Path string
 	// Site draws the pages. Nil: a plain one.
 	Site *web.Site
+	// Previews are what the pages show of messages that nobody has caused. Nil: nothing. They are asked for at each request.
+	Previews func() []Preview
 	// Clock tells the time. Nil: time.Now.
 	Clock func() time.Time
 }
