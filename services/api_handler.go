@@ -75,7 +75,7 @@ func (s *Services) apiParams(w http.ResponseWriter, r *http.Request, who Caller)
 		return nil, p, err
 	}
 	svc.announce(w.Header())
-	in, err := readInput(w, r, svc, false)
+	in, err := s.readInput(w, r, svc, false)
 	if err != nil {
 		return nil, p, err
 	}
@@ -112,12 +112,21 @@ func (s *Services) apiCall(w http.ResponseWriter, r *http.Request, who Caller) {
 	case svc.opts.background || prefersAsync(r):
 		s.apiEnqueue(w, r, p)
 	default:
+		svc.unhurried(w)
 		result, err := s.Run(r.Context(), p)
 		if err != nil {
 			s.failCall(w, r, err)
 			return
 		}
 		s.answer(w, result)
+	}
+}
+
+// unhurried lifts the server's limit for answers where the work may take longer than what a server is likely to be set to.
+func (r *registered) unhurried(w http.ResponseWriter) {
+	if r.opts.timeout > DefaultTimeout {
+		// Where there is no limit to set, none binds.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(r.opts.timeout + streamMargin))
 	}
 }
 
