@@ -190,7 +190,7 @@ func New(cfg Config) (*Services, error) {
 	s := &Services{cfg: cfg, db: db, validate: newValidator(), byName: map[string][]*registered{}}
 	s.settings = &settings{db: db, logger: cfg.Logger}
 	s.recorder = newRecorder(s)
-	if s.views, err = cfg.Site.Views("services", templates); err != nil {
+	if s.views, err = cfg.Site.Views("services", templates, pageData()); err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -97,6 +97,9 @@ func (s *Site) policy() string {
 		"base-uri 'none'",
 		"object-src 'none'",
 		"frame-ancestors 'none'",
+		// app.js has the policies, and tells what they let through.
+		"require-trusted-types-for 'script'",
+		"trusted-types default quickscale",
 	}, "; ")
 }
 
