@@ -167,12 +167,20 @@ func prefersAsync(r *http.Request) bool {
 
 // apiEnqueue makes a job of a call. With ?notify=true the host tells of its end, such as by a webhook.
 func (s *Services) apiEnqueue(w http.ResponseWriter, r *http.Request, p RunParams) {
-	record, err := s.Enqueue(r.Context(), EnqueueParams{RunParams: p, Notify: r.URL.Query().Get("notify") == "true"})
+	notify := r.URL.Query().Get("notify")
+	if notify != "" && notify != "true" && notify != "false" {
+		s.cfg.Site.FailJSON(w, r, problem.Invalid(map[string]string{"notify": "This must be true or false."}))
+		return
+	}
+	record, err := s.Enqueue(r.Context(), EnqueueParams{RunParams: p, Notify: notify == "true"})
 	if err != nil {
 		s.failCall(w, r, err)
 		return
 	}
 	w.Header().Set("Location", s.cfg.APIPath+"/calls/"+record.ID.String())
+	if prefersAsync(r) {
+		w.Header().Set("Preference-Applied", "respond-async")
+	}
 	status := http.StatusAccepted
 	if record.FinishedAt != nil {
 		status = http.StatusOK
