@@ -126,7 +126,6 @@ func (s *site) person(t *testing.T, email, name string, role auth.Role) (auth.Us
 	u, err := s.app.Auth.CreateUser(t.Context(), auth.CreateUserParams{Email: email, Name: name, Password: password, Verified: true, Role: role})
 	require.NoError(t, err)
 	v := visit(t, s.process)
-	v.t = t
 	v.login(email, password)
 	return u, v
 }
@@ -142,7 +141,6 @@ func (s *site) fill(t *testing.T) shown {
 	t.Helper()
 	ctx := t.Context()
 	out := shown{map[string]*visitor{"guest": visit(t, s.process)}, map[string]string{}}
-	out.who["guest"].t = t
 	evil, err := billing.ParseSeed([]byte("products:\n" +
 		"  - {key: evil, name: " + strconv.Quote(attack) + ", description: " + strconv.Quote(attack+strings.Repeat("W", 100)) + ", credits: 123456789.123456, order: 9, prices: [{price: 999999.99 USD}]}\n" +
 		"  - {key: evil-plan, name: " + strconv.Quote(attack) + ", credits: 5, order: 9, features: [evil], prices: [{price: 1.00 USD, every: month}]}\n"))
@@ -347,7 +345,6 @@ func mustQuery(t *testing.T, address, name string) string {
 func (s *site) fillStaff(t *testing.T, u auth.User, out shown) {
 	t.Helper()
 	staff := visit(t, s.process)
-	staff.t = t
 	staff.login(adminEmail, seedPassword)
 	out.who["staff"] = staff
 	out.paths["admin-user"] = "/admin/users/" + u.ID
@@ -357,7 +354,6 @@ func (s *site) fillStaff(t *testing.T, u auth.User, out shown) {
 	out.paths["mail"] = staff.find(staff.get("/dev/mail/"), `href="(/dev/mail/[^"?]+)"`)
 	out.paths["stripe-object"] = staff.find(staff.get("/dev/stripe/objects/customer"), `href="[^"]*(/dev/stripe/object/[^"]+)"`)
 	acting := visit(t, s.process)
-	acting.t = t
 	acting.login(adminEmail, seedPassword)
 	acting.post("/account/impersonation/"+u.ID, "reason", hostile(200))
 	out.who["acting"] = acting
