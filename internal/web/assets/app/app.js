@@ -104,3 +104,12 @@ document.addEventListener("htmx:afterSettle", (event) => {
   found.focus();
   if (found.getAttribute("aria-invalid") !== "true") window.scrollTo(0, Math.max(0, found.getBoundingClientRect().top + window.scrollY - 96));
 });
+
+// A link to a page that asks before something is done opens the question here, where the page has it.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-dialog]");
+  const dialog = link && document.getElementById(link.dataset.dialog);
+  if (!dialog || !dialog.showModal || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  dialog.showModal();
+});
