@@ -42,8 +42,7 @@ func TestPages_AskNoMoreOftenForAThousandRowsThanForTen(t *testing.T) {
 	filled := s.fill(t)
 	u, err := s.app.Auth.FindUserByEmail(t.Context(), longEmail)
 	require.NoError(t, err)
-	handler, err := routes(s.app)
-	require.NoError(t, err)
+	handler := routes(s.app)
 	pages := map[string]map[string]int64{}
 	var order []string
 	for _, stop := range stops(filled) {
@@ -175,8 +174,7 @@ func BenchmarkDashboard(b *testing.B) {
 	require.NoError(b, err)
 	v := visit(b, s.process)
 	v.login(userEmail, seedPassword)
-	handler, err := routes(s.app)
-	require.NoError(b, err)
+	handler := routes(s.app)
 	var asked time.Duration
 	for b.Loop() {
 		status, count := s.counted(b, handler, v, "/account/")

@@ -66,7 +66,7 @@ func serveSite(tb testing.TB, change ...func(*quickscale.Config)) *site {
 	base := "http://localhost:" + strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 	db := dbtest.SQLite(tb, dbtest.Empty)
 	cfg := quickscale.Config{
-		DB: db.Writer(), ReadDB: db.Reader(), Mode: quickscale.Development, BaseURL: base, Name: "Acme Text", OutboundLoopback: true,
+		DB: db.Writer(), ReadDB: db.Reader(), Mode: quickscale.Development, BaseURL: base, Name: "Acme Text", Public: words(), OutboundLoopback: true,
 		OAuth:  []auth.OAuthProvider{auth.OpenID("acme", "Acme", "http://127.0.0.1:1", "id", "secret")},
 		Logger: slog.New(slog.DiscardHandler),
 	}
@@ -78,8 +78,7 @@ func serveSite(tb testing.TB, change ...func(*quickscale.Config)) *site {
 	require.NoError(tb, services.Register(app.Services, textanalysis.Service{}))
 	require.NoError(tb, services.Register(app.Services, echo{"echo"}))
 	require.NoError(tb, services.Register(app.Services, echo{"echo-later"}, services.Background()))
-	handler, err := routes(app)
-	require.NoError(tb, err)
+	handler := routes(app)
 	ctx := context.Background() // the server outlives what asks it
 	require.NoError(tb, app.Migrate(ctx))
 	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: handler, ReadHeaderTimeout: readHeaderTimeout}}
