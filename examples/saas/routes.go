@@ -13,7 +13,7 @@ import (
 var templates embed.FS
 
 // routes are the product's own pages beside everything that QuickScale serves.
-func routes(app *quickscale.App) (http.Handler, error) {
+func routes(app *quickscale.App, metrics http.Handler) (http.Handler, error) {
 	pages, err := app.Pages(templates)
 	if err != nil {
 		return nil, err
@@ -30,6 +30,7 @@ func routes(app *quickscale.App) (http.Handler, error) {
 	mux.Handle("GET /about", page("about"))
 	mux.Handle("GET /healthz", app.Health())
 	mux.Handle("GET /readyz", app.Health())
+	mux.Handle("GET /metrics", metrics)
 	return mux, nil
 }
 
