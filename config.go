@@ -1,6 +1,7 @@
 package quickscale
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/quickscale/quickscale/internal/seal"
+	"github.com/quickscale/quickscale/internal/web"
 )
 
 // developmentSecret is what development seals with: known to everybody, so that mails survive a restart without any
@@ -25,6 +27,10 @@ func (c Config) complete() (Config, error) {
 	c.BaseURL = strings.TrimSuffix(c.BaseURL, "/")
 	if c.Mode == "" {
 		c.Mode = Production
+	}
+	var err error
+	if c.Public, err = c.Public.complete(cmp.Or(c.Name, web.DefaultName), c.AdminEmail); err != nil {
+		faults = append(faults, err)
 	}
 	if faults = append(faults, c.faults(c.BaseURL)...); len(faults) > 0 {
 		return Config{}, errors.Join(faults...)

@@ -10,9 +10,9 @@ import (
 	"github.com/quickscale/quickscale/internal/web"
 )
 
-// Handler serves every package's routes at the paths of the HTTP contract, below the root of the site: /auth/,
+// Handler serves the public pages (see [Public]) and every package's routes at the paths of the HTTP contract, below the root of the site: /auth/,
 // /account/, /billing/, /credits/, /services/, /api/v1/, /mcp, /admin/, /webhooks/stripe and /static/, and in development
-// /dev/mail and /dev/stripe/. Other addresses get a page that says so. A host mounts it at "/" beside its own, more
+// /dev/mail, /dev/stripe/ and /dev/ui. Other addresses get a page that says so. A host mounts it at "/" beside its own, more
 // specific routes, which it wraps in [App.Wrap].
 func (a *App) Handler() http.Handler { return a.handler }
 
@@ -20,6 +20,7 @@ func (a *App) routes() http.Handler {
 	pages := http.NewServeMux()
 	pages.Handle(authPath+"/", a.Auth.Handler())
 	pages.Handle(accountPath+"/", a.Auth.Handler())
+	pages.Handle(accountPath+"/impersonation/", a.impersonation(a.Auth.Handler()))
 	if a.hooks != nil {
 		pages.Handle(hooksPath+"/", a.Auth.RefuseImpersonation(a.members(auth.OrgRole.MayManage, a.hooks.Handler())))
 	}
@@ -31,7 +32,12 @@ func (a *App) routes() http.Handler {
 		pages.Handle(outboxPath, a.outbox.Handler())
 		pages.Handle(outboxPath+"/", a.outbox.Handler())
 	}
-	pages.HandleFunc("/", a.site.NotFound)
+	if a.gallery != nil {
+		pages.Handle(galleryPath, a.gallery)
+		pages.Handle(galleryPath+"/", a.gallery)
+	}
+	a.addPublic(pages)
+	pages.HandleFunc("/", a.site.Missing(pages))
 
 	mux := http.NewServeMux()
 	mux.Handle("/", a.Wrap(pages))

@@ -149,8 +149,17 @@ type Config struct {
 	// StaffSecondFactor opens the back office only to who logs in with a second step; who has none sets one up at the
 	// next log-in.
 	StaffSecondFactor bool
-	// Templates replaces built-in templates by path: "web/layout.html", "auth/login.html". Nil: none.
+	// MoneySecondFactor lets staff move money and credits and give roles only when they log in with a second step.
+	MoneySecondFactor bool
+	// Templates replaces built-in templates by path: "web/layout.html", "web/components/field.html", "auth/login.html"; see
+	// [BuiltinTemplates]. What does not fit is told by [New]. Nil: none.
 	Templates fs.FS
+	// Theme changes the look without a template. The zero value: the built-in look.
+	Theme Theme
+	// Public is what the public pages say: /, /about, /contact, /terms and /privacy. The zero value: general words.
+	Public Public
+	// WithoutPublicPages leaves them out, for hosts that have their own. A single one is replaced by the host's own route.
+	WithoutPublicPages bool
 	// Nav are links in the header before the built-in ones.
 	Nav []Link
 	// Metrics takes the measurements: those of the packages, and of HTTP, jobs, the database's pool and the disk. Package
@@ -192,6 +201,8 @@ type App struct {
 	stripe  *client.API
 	double  *stripetest.Server // nil with a real Stripe
 	outbox  *mail.Outbox       // nil with a real mailer
+	gallery http.Handler       // nil in production
+	public  *web.Views         // nil without public pages
 	watch   *maintenance.Watch
 	ending  atomic.Bool // Stop was called
 	handler http.Handler
@@ -208,7 +219,7 @@ func New(cfg Config) (*App, error) {
 		return nil, err
 	}
 	a := &App{cfg: cfg, db: db, watch: maintenance.NewWatch(db, cfg.Clock, cfg.Logger)}
-	for _, wire := range []func() error{a.wireSite, a.wireJobs, a.wireStripe, a.wireMail, a.wireMails, a.wireAuth, a.wireOutbound, a.wireCredits, a.wireBilling, a.wireServices, a.wireAdmin, a.wireTasks, a.wireMetrics} {
+	for _, wire := range []func() error{a.wireSite, a.wireJobs, a.wireStripe, a.wireMail, a.wireMails, a.wireAuth, a.wireOutbound, a.wireCredits, a.wireBilling, a.wireServices, a.wireAdmin, a.wireTasks, a.wireMetrics, a.wirePublic, a.checkTemplates} {
 		if err := wire(); err != nil {
 			return nil, err
 		}

@@ -446,6 +446,15 @@ func TestNotify_MailsWhoseCreditsRunLowOrExpire(t *testing.T) {
 		t.Cleanup(func() { assert.NoError(t, app.Stop(context.Background())) })
 		u, err := app.Auth.CreateUser(t.Context(), auth.CreateUserParams{Email: "ada@example.com", Password: "correct horse battery", Verified: true, Role: auth.RoleUser})
 		require.NoError(t, err)
+		// The account is one of two people, and the other wants no such mails.
+		_, err = app.Auth.CreateOrganisation(t.Context(), auth.CreateOrganisationParams{UserID: u.ID, Name: "Acme", Share: true})
+		require.NoError(t, err)
+		ben, err := app.Auth.CreateUser(t.Context(), auth.CreateUserParams{Email: "ben@example.com", Password: "correct horse battery", Verified: true})
+		require.NoError(t, err)
+		const join = `INSERT INTO qs_auth_members (organisation_id, user_id, role, joined_at) VALUES (?, ?, 'billing', ?)`
+		_, err = db.Writer().ExecContext(t.Context(), db.Rebind(join), u.ID, ben.ID, database.At(time.Now()))
+		require.NoError(t, err)
+		require.NoError(t, app.Auth.SetNotify(t.Context(), ben.ID, false))
 		soon := time.Now().Add(48 * time.Hour)
 		_, err = app.Credits.Grant(t.Context(), credits.GrantParams{Account: u.ID, Amount: 10 * credits.Credit, Source: credits.Bonus, Reason: "Trial", ExpiresAt: &soon})
 		require.NoError(t, err)
@@ -475,6 +484,18 @@ func TestNotify_MailsWhoseCreditsRunLowOrExpire(t *testing.T) {
 			bySubject[m.Subject] = m
 		}
 		assert.Contains(t, bySubject["Low at QuickScale"].Text, "Only 4 left. http://127.0.0.1:1/billing/", "the host's own text")
-		assert.Contains(t, bySubject["Some of your credits for QuickScale expire soon"].Text, "/credits/")
+		expiring := bySubject["Some of your credits for QuickScale expire soon"].Text
+		assert.Contains(t, expiring, "/credits/")
+		_, stop, found := strings.Cut(expiring, "No more mails like this one: http://127.0.0.1:1")
+		require.True(t, found, expiring)
+		click := httptest.NewRequest(http.MethodPost, strings.TrimSpace(stop), strings.NewReader("List-Unsubscribe=One-Click"))
+		click.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		answer := httptest.NewRecorder()
+		app.Handler().ServeHTTP(answer, click)
+		assert.Equal(t, http.StatusOK, answer.Code)
+		assert.Contains(t, answer.Body.String(), "no more mails about your credits")
+		profile, err := app.Auth.Profile(t.Context(), u.ID)
+		require.NoError(t, err)
+		assert.False(t, profile.Notify, "one click without a log-in")
 	})
 }

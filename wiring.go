@@ -40,11 +40,12 @@ const (
 	webhookPath  = "/webhooks/stripe"
 	outboxPath   = mail.DefaultPath
 	doublePath   = "/dev/stripe"
+	galleryPath  = "/dev/ui"
 )
 
 func (a *App) wireSite() (err error) {
 	cfg := web.Config{
-		Name: a.cfg.Name, Templates: a.cfg.Templates, Chrome: a.chrome, Secure: a.secure(), Logger: a.cfg.Logger,
+		Name: a.cfg.Name, Templates: a.cfg.Templates, Theme: a.cfg.Theme.site(), Chrome: a.chrome, Secure: a.secure(), Logger: a.cfg.Logger,
 	}
 	if a.cfg.StripeKey != "" {
 		cfg.FormActions = []string{billing.CheckoutOrigin, billing.PortalOrigin}
@@ -56,7 +57,10 @@ func (a *App) wireSite() (err error) {
 		}
 		cfg.FormActions = []string{u.Scheme + "://" + u.Host} // the double's pages
 	}
-	a.site, err = web.New(cfg)
+	if a.site, err = web.New(cfg); err != nil || a.cfg.Mode != Development {
+		return err
+	}
+	a.gallery, err = a.site.Gallery(galleryPath)
 	return err
 }
 
@@ -151,7 +155,7 @@ func (a *App) wireMail() error {
 
 func (a *App) wireAuth() (err error) {
 	a.Auth, err = auth.New(auth.Config{
-		DB: a.db.Writer(), ReadDB: a.db.Reader(), Mail: a.Mail, BaseURL: a.cfg.BaseURL, Site: a.site, Panels: a.panels,
+		DB: a.db.Writer(), ReadDB: a.db.Reader(), Mail: a.Mail, BaseURL: a.cfg.BaseURL, Site: a.site, Panels: a.panels, Overview: a.overview,
 		MailTemplates: a.cfg.MailTemplates, AdminEmail: a.cfg.AdminEmail, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 		Secret: []byte(a.cfg.SecretKey), OAuth: a.cfg.OAuth, WithoutOrganisations: a.cfg.WithoutOrganisations, Permissions: a.cfg.Permissions, AccountData: a.accountData(),
 		StaffSecondFactor: a.cfg.StaffSecondFactor,
@@ -272,6 +276,7 @@ func (a *App) wireAdmin() (err error) {
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Users: a.Auth, Roles: a.Auth, ImpersonatePath: accountPath + "/impersonation",
 		Ledger: a.Credits, Verifier: a.Credits, Payments: a.Billing, Events: a.Webhooks,
 		Refunds: a.Billing, Catalogue: a.Billing, Reconciler: a.Billing, Subscriptions: a.Billing, Adjuster: a.Credits, Jobs: a.jobs.Client(), Dashboard: a.dashboard(),
+		Revenue: a.Billing, Use: a.Credits, Crowd: a.Auth, Lag: a.Webhooks,
 		RunTask: func(ctx context.Context, tx *sqlx.Tx, task admin.Task) (bool, error) {
 			return a.jobs.RunTx(ctx, tx, string(task))
 		},
@@ -280,11 +285,46 @@ func (a *App) wireAdmin() (err error) {
 		},
 		Staff: func(r *http.Request) (admin.Staff, bool) {
 			u, ok := auth.UserFrom(r.Context())
-			return admin.Staff{ID: u.ID, Email: u.Email, Permissions: a.Auth.Permissions(u.Role)}, ok && a.Auth.Can(u, auth.PermitBackOffice) && !a.lacksSecondFactor(r, u)
+			return admin.Staff{ID: u.ID, Email: u.Email, Role: u.Role, Permissions: a.Auth.Permissions(u.Role)}, ok && a.Auth.Can(u, auth.PermitBackOffice) && !a.lacksSecondFactor(r, u)
 		},
+		Recent: a.Auth.RequireRecentAuth, SecondFactor: a.moneySecondFactor(),
 		Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	return err
+}
+
+// moneySecondFactor tells who of the staff logs in with a second step. Nil: it is not asked.
+func (a *App) moneySecondFactor() func(r *http.Request) bool {
+	if !a.cfg.MoneySecondFactor {
+		return nil
+	}
+	return func(r *http.Request) bool {
+		u, ok := auth.UserFrom(r.Context())
+		factors, err := a.Auth.Factors(r.Context(), u.ID)
+		if err != nil {
+			a.cfg.Logger.ErrorContext(r.Context(), "second step of staff", slog.Any("error", err))
+		}
+		return ok && err == nil && factors.Second()
+	}
+}
+
+// impersonation keeps staff whose duties do not have it from acting as somebody else.
+func (a *App) impersonation(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u, _ := auth.UserFrom(r.Context())
+		if a.Auth.Can(u, auth.PermitBackOffice) { // others are refused inside, and who acts as somebody must be able to end it
+			can, err := a.Admin.Can(r, auth.PermitImpersonate)
+			if err != nil {
+				a.site.Fail(w, r, err)
+				return
+			}
+			if !can {
+				a.site.NotFound(w, r)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // dashboard is where Stripe shows its objects; the double has none.
@@ -316,6 +356,7 @@ const (
 	accountsEvery  = 24 * time.Hour
 	pruneEvery     = 24 * time.Hour
 	resumeEvery    = time.Minute
+	noticesEvery   = time.Minute
 	reconcileEvery = 6 * time.Hour
 )
 
@@ -337,6 +378,10 @@ func (a *App) wireTasks() error {
 			_, err := a.Services.Sweep(ctx)
 			return err
 		}},
+		{"services_recover", sweepEvery, func(ctx context.Context) error {
+			_, err := a.Services.Recover(ctx, services.DefaultLost)
+			return err
+		}},
 		{"services_prune", pruneEvery, func(ctx context.Context) error {
 			_, err := a.Services.Prune(ctx)
 			return err
@@ -349,12 +394,20 @@ func (a *App) wireTasks() error {
 			_, err := a.Auth.EraseDue(ctx)
 			return err
 		}},
+		{"auth_notices", noticesEvery, func(ctx context.Context) error {
+			_, err := a.Auth.SendNotices(ctx)
+			return err
+		}},
 		{string(admin.TaskCatalogue), catalogueEvery, a.Billing.SyncCatalogue},
 		{"billing_resume", resumeEvery, func(ctx context.Context) error {
 			_, changes := a.Billing.ResumeChanges(ctx)
 			_, refunds := a.Billing.ResumeRefunds(ctx)
 			_, topUps := a.Billing.ResumeTopUps(ctx)
 			return errors.Join(changes, refunds, topUps)
+		}},
+		{"billing_erase", sweepEvery, func(ctx context.Context) error {
+			_, err := a.Billing.EraseCustomers(ctx)
+			return err
 		}},
 		{"billing_topups", sweepEvery, func(ctx context.Context) error {
 			_, err := a.Billing.SweepTopUps(ctx)
@@ -368,6 +421,11 @@ func (a *App) wireTasks() error {
 			_, err := a.Billing.ReconcileAndKeep(ctx)
 			return err
 		}},
+		{"billing_plans", resumeEvery, func(ctx context.Context) error {
+			_, err := a.Billing.FollowPlans(ctx)
+			return err
+		}},
+		{"admin_people", catalogueEvery, a.Admin.CountPeople},
 		{"outbound_prune", pruneEvery, a.pruneOutbound},
 	} {
 		if err := a.jobs.Every(task.name, task.every, task.run); err != nil {
@@ -425,7 +483,7 @@ func (a *App) topUpPanel(r *http.Request, account string) (auth.Panel, error) {
 
 // chrome surrounds every page: navigation, who is signed in, and what they have.
 func (a *App) chrome(r *http.Request) web.Chrome {
-	c := web.Chrome{Nav: a.navigation(), LoginURL: authPath + "/login", SignupURL: authPath + "/signup", LogoutURL: authPath + "/logout", BalanceURL: creditsPath + "/"}
+	c := web.Chrome{Nav: a.navigation(), Footer: a.publicLinks(), LoginURL: authPath + "/login", SignupURL: authPath + "/signup", LogoutURL: authPath + "/logout", BalanceURL: creditsPath + "/"}
 	u, ok := auth.UserFrom(r.Context())
 	account, _ := auth.AccountFrom(r.Context())
 	c.Nav = append(c.Nav, web.Link{Label: "Services", URL: servicesPath + "/"})

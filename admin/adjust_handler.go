@@ -78,7 +78,7 @@ func (a *Admin) previewAdjust(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := a.record(r.Context(), a.line(r, ActionAdjustPreview, user.ID, "amount="+amount.String()+" reason="+form.Reason)); err != nil {
+	if err := a.recordWhy(r, ActionAdjustPreview, "amount="+amount.String(), form.Reason); err != nil {
 		return err
 	}
 	balance, err := a.cfg.Ledger.Balance(r.Context(), user.AccountID)
@@ -122,8 +122,9 @@ func (a *Admin) postAdjust(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		detail := fmt.Sprintf("amount=%s balance %s to %s reason=%s", amount, entry.Balance-entry.Amount, entry.Balance, form.Reason)
-		return a.recordTx(ctx, tx, a.line(r, ActionAdjust, user.ID, detail))
+		line := a.line(r, ActionAdjust, user.ID, "amount="+amount.String())
+		line.Reason, line.Before, line.After = form.Reason, (entry.Balance - entry.Amount).String(), entry.Balance.String()
+		return a.recordTx(ctx, tx, line)
 	})
 	switch {
 	case errors.Is(err, credits.ErrInsufficient):

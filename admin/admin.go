@@ -46,6 +46,9 @@ type Staff struct {
 	Email string
 	// Permissions are what they may do beside looking. Nil: everything.
 	Permissions []auth.Permission
+	// Role is theirs. An administrator's permissions are those above; of others the duties that they were given in the back
+	// office ([Admin.SetDuties]) go before the library's own among them.
+	Role auth.Role
 }
 
 // Users is where people are looked up; *auth.Auth is one.
@@ -153,6 +156,11 @@ type Config struct {
 	Reconciler    Reconciler
 	Subscriptions Subscriptions
 	Adjuster      Adjuster
+	// Revenue, Use, Crowd and Lag have the figures of the overview. Nil: those are absent.
+	Revenue Revenue
+	Use     Use
+	Crowd   Crowd
+	Lag     Lag
 	// RunTask queues a job in a transaction of DB, and tells whether it was added; false: one waits or runs already. Nil:
 	// the buttons for it are absent.
 	RunTask func(ctx context.Context, tx *sqlx.Tx, task Task) (added bool, err error)
@@ -164,6 +172,12 @@ type Config struct {
 	ReplaySpan func(ctx context.Context, p webhook.SpanParams) (webhook.Span, error)
 	// ImpersonatePath takes a POST at ImpersonatePath/{id of the person}, for staff to act as them. Empty: it is not offered.
 	ImpersonatePath string
+	// Recent lets only those through who proved lately who they are, and sends others to do so and back; it stands before what
+	// moves money or credits or gives power. (*auth.Auth).RequireRecentAuth is one. Nil: nobody is asked.
+	Recent func(next http.Handler) http.Handler
+	// SecondFactor tells that who makes the request logs in with a second step, without which the same acts are refused. Nil:
+	// they are not.
+	SecondFactor func(r *http.Request) bool
 	// Path is where the host mounts the handler. Empty: /admin.
 	Path string
 	// Site draws the pages. Nil: a plain one.
@@ -208,7 +222,7 @@ func New(cfg Config) (*Admin, error) {
 		}
 	}
 	a := &Admin{cfg: cfg, db: db}
-	if a.views, err = cfg.Site.Views("admin", templates); err != nil {
+	if a.views, err = cfg.Site.Views("admin", templates, pageData()); err != nil {
 		return nil, err
 	}
 	return a, nil

@@ -50,6 +50,7 @@ type office struct {
 	inbox   *webhook.Processor
 	staff   *admin.Staff // nil: not staff
 	handler http.Handler
+	cfg     admin.Config
 }
 
 type noMail struct{}
@@ -100,13 +101,21 @@ func newOffice(t *testing.T, db *database.DB, change ...func(*admin.Config)) *of
 			return *o.staff, true
 		},
 	}
-	for _, f := range change {
-		f(&cfg)
-	}
-	o.Admin, err = admin.New(cfg)
-	require.NoError(t, err)
-	o.handler = o.Handler()
+	o.cfg = cfg
+	o.reset(change...)
 	return o
+}
+
+// reset makes it anew, with more or other sources.
+func (o *office) reset(change ...func(*admin.Config)) {
+	o.t.Helper()
+	for _, f := range change {
+		f(&o.cfg)
+	}
+	var err error
+	o.Admin, err = admin.New(o.cfg)
+	require.NoError(o.t, err)
+	o.handler = o.Handler()
 }
 
 func run(t *testing.T, fn func(t *testing.T, o *office)) {

@@ -54,6 +54,8 @@ const (
 	ActionJobRetry       Action = "job_retry"
 	ActionJobCancel      Action = "job_cancel"
 	ActionRoleChange     Action = "role_change"
+	ActionDutiesChange   Action = "duties_change"
+	ActionAuditVerify    Action = "audit_verify"
 )
 
 // Record is one line of the audit log. Lines are never changed or removed.
@@ -62,12 +64,18 @@ type Record struct {
 	StaffID    string    `json:"staff_id"`
 	StaffEmail string    `json:"staff_email"`
 	Action     Action    `json:"action"`
-	// Subject is the id of what was acted on, Detail the query that was asked. Either may be empty.
+	// Subject is the id of what was acted on, Detail the query that was asked or what else there is to say, Reason why it was
+	// done, and Before and After what it changed. Each may be empty.
 	Subject   string    `json:"subject,omitempty"`
 	Detail    string    `json:"detail,omitempty"`
+	Reason    string    `json:"reason,omitempty"`
+	Before    string    `json:"before,omitempty"`
+	After     string    `json:"after,omitempty"`
 	Address   string    `json:"address"`
 	RequestID string    `json:"request_id"`
 	CreatedAt time.Time `json:"created_at"`
+	// N is the line's number in the chain, from 1. 0: it is from before there was one.
+	N int64 `json:"n"`
 }
 
 type recordRow struct {
@@ -80,9 +88,23 @@ type recordRow struct {
 	Address    string        `db:"address"`
 	RequestID  string        `db:"request_id"`
 	CreatedAt  database.Time `db:"created_at"`
+	Reason     string        `db:"reason"`
+	Before     string        `db:"before"`
+	After      string        `db:"after"`
+	N          *int64        `db:"n"`
+	Hash       *string       `db:"hash"`
 }
 
-const recordColumns = `id, staff_id, staff_email, action, subject, detail, address, request_id, created_at`
+const recordColumns = `id, staff_id, staff_email, action, subject, detail, address, request_id, created_at, reason, before, after, n, hash`
+
+func (r recordRow) record() Record {
+	record := Record{ID: r.ID, StaffID: r.StaffID, StaffEmail: r.StaffEmail, Action: r.Action, Subject: r.Subject, Detail: r.Detail, Reason: r.Reason,
+		Before: r.Before, After: r.After, Address: r.Address, RequestID: r.RequestID, CreatedAt: r.CreatedAt.Time}
+	if r.N != nil {
+		record.N = *r.N
+	}
+	return record
+}
 
 // maxText bounds what an address or a query leaves in the log, in bytes.
 const maxText = 500
@@ -101,12 +123,42 @@ func (a *Admin) recordTx(ctx context.Context, tx *sqlx.Tx, r Record) error {
 	if err != nil {
 		return fmt.Errorf("admin: make an id: %w", err)
 	}
-	const insert = `INSERT INTO qs_admin_audit (` + recordColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
-	_, err = a.db.ExecTx(ctx, tx, insert, id, r.StaffID, r.StaffEmail, r.Action, bounded(r.Subject), bounded(r.Detail), r.Address, r.RequestID, database.At(a.now()))
+	row := recordRow{ID: id, StaffID: r.StaffID, StaffEmail: r.StaffEmail, Action: r.Action, Subject: bounded(r.Subject), Detail: bounded(r.Detail), Address: r.Address,
+		RequestID: r.RequestID, CreatedAt: database.At(a.now()), Reason: bounded(r.Reason), Before: bounded(r.Before), After: bounded(r.After)}
+	if err := a.linkTx(ctx, tx, &row); err != nil {
+		return err
+	}
+	const insert = `INSERT INTO qs_admin_audit (` + recordColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	_, err = a.db.ExecTx(ctx, tx, insert, row.ID, row.StaffID, row.StaffEmail, row.Action, row.Subject, row.Detail, row.Address, row.RequestID, row.CreatedAt,
+		row.Reason, row.Before, row.After, row.N, row.Hash)
 	if err != nil {
 		return fmt.Errorf("admin: write the audit log: %w", err)
 	}
 	return nil
+}
+
+// sameView is for how long a page that the same person opens again, from the same address and with the same filters, leaves
+// no further line.
+const sameView = 10 * time.Minute
+
+// viewsSeen is how many of a person's last lines are compared.
+const viewsSeen = 20
+
+// recordView writes one line about a page, unless the person opened the very same lately.
+func (a *Admin) recordView(ctx context.Context, r Record) error {
+	var last []recordRow
+	// Runs along qs_admin_audit_staff. A replica that is behind costs a line too many.
+	if err := a.db.Select(ctx, &last, `SELECT `+recordColumns+` FROM qs_admin_audit WHERE staff_id = ? ORDER BY id DESC LIMIT ?`, r.StaffID, viewsSeen); err != nil {
+		return fmt.Errorf("admin: read the audit log: %w", err)
+	}
+	now := a.now()
+	for _, l := range last {
+		age := now.Sub(l.CreatedAt.Time)
+		if age >= 0 && age < sameView && l.Action == r.Action && l.Subject == bounded(r.Subject) && l.Detail == bounded(r.Detail) && l.Address == r.Address {
+			return nil
+		}
+	}
+	return a.record(ctx, r)
 }
 
 // Limits of a page of the audit log.
@@ -166,8 +218,7 @@ func (a *Admin) Audit(ctx context.Context, p AuditParams) (records []Record, mor
 	}
 	records = make([]Record, len(rows))
 	for i, r := range rows {
-		records[i] = Record{ID: r.ID, StaffID: r.StaffID, StaffEmail: r.StaffEmail, Action: r.Action, Subject: r.Subject, Detail: r.Detail,
-			Address: r.Address, RequestID: r.RequestID, CreatedAt: r.CreatedAt.Time}
+		records[i] = r.record()
 	}
 	return records, more, nil
 }

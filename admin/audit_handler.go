@@ -4,12 +4,14 @@ import (
 	"encoding/csv"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/quickscale/quickscale/internal/problem"
+	"github.com/quickscale/quickscale/internal/web"
 )
 
 // auditPage is the data of audit.html.
@@ -25,14 +27,25 @@ type auditPage struct {
 	Records []Record `json:"records"`
 	Next    string   `json:"next,omitempty"`
 	// CSV is where the same lines are downloaded.
-	CSV string `json:"csv"`
+	CSV string `json:"csv,omitempty"`
+	// Verified is what was recomputed so far. Nil: nothing was asked for.
+	Verified *auditVerified `json:"verified,omitempty"`
+}
+
+// auditVerified is what was recomputed so far, and where the next batch begins.
+type auditVerified struct {
+	AuditReport
+
+	// Sum is how many lines the batches so far had.
+	Sum int64 `json:"sum"`
 }
 
 var actions = []Action{ActionOverview, ActionUserSearch, ActionUserView, ActionAdjustPreview, ActionAdjust, ActionLedgerView, ActionLedgerVerify, ActionPaymentsView,
 	ActionPaymentView, ActionRefundPreview, ActionRefund, ActionRefundsView, ActionRefundView, ActionRefundStats, ActionDisputesView, ActionDisputeView,
 	ActionProductsView, ActionProductArrange, ActionProductSync, ActionProductsSync, ActionReconcileView, ActionReconcile, ActionJobsView, ActionJobRetry,
 	ActionJobCancel, ActionEventsView,
-	ActionEventView, ActionEventStats, ActionEventReveal, ActionEventRetry, ActionEventSkip, ActionEventReplay, ActionAuditView, ActionAuditExport}
+	ActionEventView, ActionEventStats, ActionEventReveal, ActionEventRetry, ActionEventSkip, ActionEventReplay, ActionEventSpan, ActionRoleChange,
+	ActionDutiesChange, ActionAuditView, ActionAuditExport, ActionAuditVerify}
 
 // auditFilter reads the filters from the address. The last day counts whole.
 func auditFilter(r *http.Request) (AuditParams, error) {
@@ -76,11 +89,31 @@ func (a *Admin) listAudit(w http.ResponseWriter, r *http.Request) error {
 	}
 	page.Records = records
 	q.Del("before")
-	page.CSV = a.cfg.Path + "/audit.csv?" + q.Encode()
+	if a.mayDo(r, ActionAuditExport) {
+		page.CSV = a.cfg.Path + "/audit.csv?" + q.Encode()
+	}
 	if more {
 		page.Next = a.next(r, more, records[len(records)-1].ID.String())
 	}
 	a.views.Respond(w, r, http.StatusOK, "audit", page)
+	return nil
+}
+
+// verifyAudit recomputes one batch; the form carries on where it ended.
+func (a *Admin) verifyAudit(w http.ResponseWriter, r *http.Request) error {
+	var in struct {
+		After int64 `json:"after"`
+		Sum   int64 `json:"sum"`
+	}
+	if err := web.Decode(w, r, &in); err != nil {
+		return err
+	}
+	report, err := a.VerifyAudit(r.Context(), in.After, 0)
+	if err != nil {
+		return err
+	}
+	a.views.Respond(w, r, http.StatusOK, "audit", auditPage{frame: a.frame(sectionAudit), Actions: actions, Records: []Record{},
+		Verified: &auditVerified{report, in.Sum + report.Lines}})
 	return nil
 }
 
@@ -98,10 +131,11 @@ func (a *Admin) exportAudit(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "text/csv; charset=utf-8")
 	w.Header().Set("Content-Disposition", `attachment; filename="audit.csv"`)
 	out := csv.NewWriter(w)
-	lines := [][]string{{"when", "staff_id", "staff_email", "action", "subject", "detail", "address", "request_id"}}
+	lines := [][]string{{"when", "staff_id", "staff_email", "action", "subject", "detail", "reason", "before", "after", "address", "request_id", "n"}}
 	for {
 		for _, l := range records {
-			lines = append(lines, []string{l.CreatedAt.Format(time.RFC3339Nano), cell(l.StaffID), cell(l.StaffEmail), string(l.Action), cell(l.Subject), cell(l.Detail), l.Address, l.RequestID})
+			lines = append(lines, []string{l.CreatedAt.Format(time.RFC3339Nano), cell(l.StaffID), cell(l.StaffEmail), string(l.Action), cell(l.Subject), cell(l.Detail), cell(l.Reason),
+				cell(l.Before), cell(l.After), l.Address, l.RequestID, strconv.FormatInt(l.N, 10)})
 		}
 		if err := out.WriteAll(lines); err != nil {
 			// The download stops short, which its reader sees.

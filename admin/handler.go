@@ -1,8 +1,10 @@
 package admin
 
 import (
+	"context"
 	"net"
 	"net/http"
+	"net/url"
 
 	"github.com/quickscale/quickscale/internal/web"
 	"github.com/quickscale/quickscale/webhook"
@@ -11,113 +13,205 @@ import (
 // page answers a request of staff. Its error is told by the gate.
 type page func(w http.ResponseWriter, r *http.Request) error
 
+// written tells how a route leaves its line in the audit log.
+type written int
+
+const (
+	// asView: before the page is shown, once in a while for the same page.
+	asView written = iota
+	// asAct: before anything is done, each time.
+	asAct
+	// byItself: the page writes it, with what is changed and why, before or with the change.
+	byItself
+)
+
+// route is one address of the back office.
+type route struct {
+	// pattern is the method and the path below Config.Path.
+	method, path string
+	action       Action
+	written      written
+	page         page
+}
+
+func view(path string, action Action, page page) route {
+	return route{http.MethodGet, path, action, asView, page}
+}
+
+// download is a view whose every opening is written down: it takes the data away.
+func download(path string, action Action, page page) route {
+	return route{http.MethodGet, path, action, asAct, page}
+}
+
+func post(path string, action Action, page page) route {
+	return route{http.MethodPost, path, action, asAct, page}
+}
+
+// act is a post that writes its own line.
+func act(path string, action Action, page page) route {
+	return route{http.MethodPost, path, action, byItself, page}
+}
+
 // Handler serves the pages below Config.Path, which the host mounts without stripping it. Every page answers JSON too.
-func (a *Admin) Handler() http.Handler {
+func (a *Admin) Handler() http.Handler { return a.serve(a.routes()) }
+
+func (a *Admin) serve(routes []route) http.Handler {
 	mux := http.NewServeMux()
-	at := a.cfg.Path
-	mux.Handle("GET "+at+"/{$}", a.gate(ActionOverview, a.showOverview))
-	if a.cfg.Users != nil {
-		mux.Handle("GET "+at+"/users", a.gate(ActionUserSearch, a.listUsers))
-		mux.Handle("GET "+at+"/users/{id}", a.gate(ActionUserView, a.showUser))
-		if a.cfg.Roles != nil {
-			mux.Handle("POST "+at+"/users/{id}/role", a.gate(ActionRoleChange, a.setRole))
-		}
+	for _, r := range routes {
+		mux.Handle(r.method+" "+a.cfg.Path+r.path, a.gate(r))
 	}
-	if a.cfg.Verifier != nil {
-		mux.Handle("GET "+at+"/ledger", a.gate(ActionLedgerView, a.showLedger))
-		mux.Handle("POST "+at+"/ledger/verify", a.gate(ActionLedgerVerify, a.verifyLedger))
-	}
-	if a.cfg.Payments != nil {
-		mux.Handle("GET "+at+"/payments", a.gate(ActionPaymentsView, a.listPayments))
-	}
-	a.routeMoney(mux, at)
-	if a.cfg.Events != nil {
-		mux.Handle("GET "+at+"/webhooks", a.gate(ActionEventsView, a.listEvents))
-		mux.Handle("GET "+at+"/webhooks/stats", a.gate(ActionEventStats, a.showEventStats))
-		if a.cfg.ReplaySpan != nil {
-			mux.Handle("GET "+at+"/webhooks/span", a.gate(ActionEventsView, a.showSpan))
-			mux.Handle("POST "+at+"/webhooks/span", a.gate(ActionEventSpan, a.replaySpan))
-		}
-		mux.Handle("GET "+at+"/webhooks/{id}", a.gate(ActionEventView, a.showEvent))
-		mux.Handle("POST "+at+"/webhooks/{id}/reveal", a.gate(ActionEventReveal, a.revealEvent))
-		for verb, action := range map[webhook.Verb]Action{
-			webhook.VerbRetry: ActionEventRetry, webhook.VerbSkip: ActionEventSkip, webhook.VerbReplay: ActionEventReplay,
-		} {
-			mux.Handle("POST "+at+"/webhooks/"+string(verb), a.gate(action, a.actOnEvents(verb)))
-			mux.Handle("POST "+at+"/webhooks/{id}/"+string(verb), a.gate(action, a.actOnEvents(verb)))
-		}
-	}
-	mux.Handle("GET "+at+"/audit", a.gate(ActionAuditView, a.listAudit))
-	mux.Handle("GET "+at+"/audit.csv", a.gate(ActionAuditExport, a.exportAudit))
-	mux.HandleFunc(at+"/", a.cfg.Site.NotFound)
+	mux.HandleFunc(a.cfg.Path+"/", a.cfg.Site.NotFound)
 	return a.cfg.Site.Protect(mux)
 }
 
-// routeMoney adds what staff can do about money, credits, jobs and the catalogue.
-func (a *Admin) routeMoney(mux *http.ServeMux, at string) {
+// routes are all addresses that this back office has sources for.
+func (a *Admin) routes() []route {
+	routes := []route{
+		view("/{$}", ActionOverview, a.showOverview),
+		view("/audit", ActionAuditView, a.listAudit),
+		download("/audit.csv", ActionAuditExport, a.exportAudit),
+		post("/audit/verify", ActionAuditVerify, a.verifyAudit),
+	}
+	if a.cfg.Users != nil {
+		routes = append(routes, view("/users", ActionUserSearch, a.listUsers), view("/users/{id}", ActionUserView, a.showUser))
+		if a.cfg.Roles != nil {
+			routes = append(routes, act("/users/{id}/role", ActionRoleChange, a.setRole), act("/users/{id}/duties", ActionDutiesChange, a.postDuties))
+		}
+	}
+	if a.cfg.Verifier != nil {
+		routes = append(routes, view("/ledger", ActionLedgerView, a.showLedger), post("/ledger/verify", ActionLedgerVerify, a.verifyLedger))
+	}
+	if a.cfg.Payments != nil {
+		routes = append(routes, view("/payments", ActionPaymentsView, a.listPayments))
+	}
+	routes = append(routes, a.moneyRoutes()...)
+	return append(routes, a.eventRoutes()...)
+}
+
+func (a *Admin) eventRoutes() (routes []route) {
+	if a.cfg.Events == nil {
+		return nil
+	}
+	routes = []route{
+		view("/webhooks", ActionEventsView, a.listEvents),
+		view("/webhooks/stats", ActionEventStats, a.showEventStats),
+		view("/webhooks/{id}", ActionEventView, a.showEvent),
+		act("/webhooks/{id}/reveal", ActionEventReveal, a.revealEvent),
+	}
+	if a.cfg.ReplaySpan != nil {
+		routes = append(routes, view("/webhooks/span", ActionEventsView, a.showSpan), act("/webhooks/span", ActionEventSpan, a.replaySpan))
+	}
+	for verb, action := range map[webhook.Verb]Action{
+		webhook.VerbRetry: ActionEventRetry, webhook.VerbSkip: ActionEventSkip, webhook.VerbReplay: ActionEventReplay,
+	} {
+		routes = append(routes, act("/webhooks/"+string(verb), action, a.actOnEvents(verb, action)), act("/webhooks/{id}/"+string(verb), action, a.actOnEvents(verb, action)))
+	}
+	return routes
+}
+
+// moneyRoutes are what staff can do about money, credits, jobs and the catalogue.
+func (a *Admin) moneyRoutes() (routes []route) {
 	if a.cfg.Refunds != nil {
-		mux.Handle("GET "+at+"/payments/{id}", a.gate(ActionPaymentView, a.showPayment))
-		mux.Handle("POST "+at+"/payments/{id}/refund/preview", a.act(ActionRefundPreview, a.previewRefund))
-		mux.Handle("POST "+at+"/payments/{id}/refund", a.act(ActionRefund, a.postRefund))
-		mux.Handle("GET "+at+"/refunds", a.gate(ActionRefundsView, a.listRefunds))
-		mux.Handle("GET "+at+"/refunds/stats", a.gate(ActionRefundStats, a.showRefundStats))
-		mux.Handle("GET "+at+"/refunds/{id}", a.gate(ActionRefundView, a.showRefund))
-		mux.Handle("GET "+at+"/disputes", a.gate(ActionDisputesView, a.listDisputes))
-		mux.Handle("GET "+at+"/disputes/{id}", a.gate(ActionDisputeView, a.showDispute))
+		routes = append(routes,
+			view("/payments/{id}", ActionPaymentView, a.showPayment),
+			act("/payments/{id}/refund/preview", ActionRefundPreview, a.previewRefund),
+			act("/payments/{id}/refund", ActionRefund, a.postRefund),
+			// Who proves anew who they are comes back to the preview by its address.
+			view("/payments/{id}/refund/preview", ActionPaymentView, a.backTo("/payments/")),
+			view("/refunds", ActionRefundsView, a.listRefunds),
+			view("/refunds/stats", ActionRefundStats, a.showRefundStats),
+			view("/refunds/{id}", ActionRefundView, a.showRefund),
+			view("/disputes", ActionDisputesView, a.listDisputes),
+			view("/disputes/{id}", ActionDisputeView, a.showDispute),
+		)
 	}
 	if a.cfg.Reconciler != nil {
-		mux.Handle("GET "+at+"/reconcile", a.gate(ActionReconcileView, a.showReconcile))
+		routes = append(routes, view("/reconcile", ActionReconcileView, a.showReconcile))
 		if a.cfg.RunTask != nil {
-			mux.Handle("POST "+at+"/reconcile", a.act(ActionReconcile, a.postReconcile))
+			routes = append(routes, act("/reconcile", ActionReconcile, a.postReconcile))
 		}
 	}
 	if a.cfg.Jobs != nil {
-		mux.Handle("GET "+at+"/jobs", a.gate(ActionJobsView, a.listJobs))
-		mux.Handle("POST "+at+"/jobs/{id}/retry", a.act(ActionJobRetry, a.postJob(ActionJobRetry, a.cfg.Jobs.JobRetryTx)))
-		mux.Handle("POST "+at+"/jobs/{id}/cancel", a.act(ActionJobCancel, a.postJob(ActionJobCancel, a.cfg.Jobs.JobCancelTx)))
+		routes = append(routes,
+			view("/jobs", ActionJobsView, a.listJobs),
+			act("/jobs/{id}/retry", ActionJobRetry, a.postJob(ActionJobRetry, a.cfg.Jobs.JobRetryTx)),
+			act("/jobs/{id}/cancel", ActionJobCancel, a.postJob(ActionJobCancel, a.cfg.Jobs.JobCancelTx)),
+		)
 	}
 	if a.cfg.Catalogue != nil {
-		mux.Handle("GET "+at+"/products", a.gate(ActionProductsView, a.listProducts))
-		mux.Handle("POST "+at+"/products/{id}/arrange", a.act(ActionProductArrange, a.postArrange))
-		mux.Handle("POST "+at+"/products/{id}/sync", a.act(ActionProductSync, a.postSyncProduct))
+		routes = append(routes,
+			view("/products", ActionProductsView, a.listProducts),
+			act("/products/{id}/arrange", ActionProductArrange, a.postArrange),
+			act("/products/{id}/sync", ActionProductSync, a.postSyncProduct),
+		)
 		if a.cfg.RunTask != nil {
-			mux.Handle("POST "+at+"/products/sync", a.act(ActionProductsSync, a.postSyncProducts))
+			routes = append(routes, act("/products/sync", ActionProductsSync, a.postSyncProducts))
 		}
 	}
 	if a.cfg.Users != nil && a.cfg.Ledger != nil && a.cfg.Adjuster != nil {
-		mux.Handle("POST "+at+"/users/{id}/credits/preview", a.act(ActionAdjustPreview, a.previewAdjust))
-		mux.Handle("POST "+at+"/users/{id}/credits", a.act(ActionAdjust, a.postAdjust))
+		routes = append(routes,
+			act("/users/{id}/credits/preview", ActionAdjustPreview, a.previewAdjust),
+			view("/users/{id}/credits/preview", ActionUserView, a.backTo("/users/")),
+			act("/users/{id}/credits", ActionAdjust, a.postAdjust),
+		)
+	}
+	return routes
+}
+
+// backTo leads from the address of a preview to the page that it is about.
+func (a *Admin) backTo(path string) page {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		a.cfg.Site.Redirect(w, r, a.cfg.Path+path+url.PathEscape(r.PathValue("id")))
+		return nil
 	}
 }
 
-// gate lets staff through and writes down what they open. To everybody else there is nothing at the address, signed
-// in or not.
-func (a *Admin) gate(action Action, next page) http.Handler {
-	return a.act(action, func(w http.ResponseWriter, r *http.Request) error {
-		if err := a.record(r.Context(), a.line(r, action, r.PathValue("id"), r.URL.RawQuery)); err != nil {
-			return err
-		}
-		return next(w, r)
-	})
-}
-
-// act is gate for what writes its own line, with what is changed and why, before or with the change.
-func (a *Admin) act(action Action, next page) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who, ok := a.cfg.Staff(r)
-		if !ok || !who.may(action) {
-			a.cfg.Site.NotFound(w, r)
-			return
-		}
-		if err := next(w, r); err != nil {
+// gate is the one place where it is decided who may do what: it lets those through who may, has them prove anew who they
+// are where the action asks for it, and writes down what they open. To everybody else there is nothing at the address,
+// signed in or not.
+func (a *Admin) gate(to route) http.Handler {
+	through := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := a.answer(w, r, to); err != nil {
 			a.cfg.Site.Fail(w, r, err)
 		}
 	})
+	var proved http.Handler = through
+	if a.cfg.Recent != nil && guarded[to.action] {
+		proved = a.cfg.Recent(through)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		who, ok, err := a.staff(r)
+		switch {
+		case err != nil:
+			a.cfg.Site.Fail(w, r, err)
+		case !ok || !who.may(to.action):
+			a.cfg.Site.NotFound(w, r)
+		case guarded[to.action] && a.cfg.SecondFactor != nil && !a.cfg.SecondFactor(r):
+			a.cfg.Site.Fail(w, r, errSecondFactor)
+		default:
+			proved.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), staffKey{}, who)))
+		}
+	})
+}
+
+func (a *Admin) answer(w http.ResponseWriter, r *http.Request, to route) (err error) {
+	line := a.line(r, to.action, r.PathValue("id"), r.URL.RawQuery)
+	switch to.written {
+	case asView:
+		err = a.recordView(r.Context(), line)
+	case asAct:
+		err = a.record(r.Context(), line)
+	case byItself:
+	}
+	if err != nil {
+		return err
+	}
+	return to.page(w, r)
 }
 
 // line is a line of the audit log about a request of staff.
 func (a *Admin) line(r *http.Request, action Action, subject, detail string) Record {
-	who, _ := a.cfg.Staff(r) // the gate has let them through
+	who := whoAsks(r)
 	address, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		address = r.RemoteAddr // a listener that has no ports, such as a socket in the file system

@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"regexp"
@@ -361,7 +362,8 @@ func TestProducts_AreArrangedAndSynced(t *testing.T) {
 		assert.Empty(t, packs, "what is hidden is not sold")
 		lines := c.audited(admin.ActionProductArrange)
 		require.Len(t, lines, 1)
-		assert.Equal(t, "position 0 to 7, hidden false to true", lines[0].Detail)
+		assert.Equal(t, "position 0, hidden false", lines[0].Before)
+		assert.Equal(t, "position 7, hidden true", lines[0].After)
 		status, _, _ = c.post("/admin/products/prod_none/arrange", "position", "7")
 		assert.Equal(t, http.StatusNotFound, status)
 		status, _, _ = c.post("/admin/products/prod_none/sync")
@@ -411,7 +413,8 @@ func TestAdjust_IsPreviewedThenMadeOnce(t *testing.T) {
 		assert.Equal(t, http.StatusUnprocessableEntity, status)
 		lines := c.audited(admin.ActionAdjust)
 		require.NotEmpty(t, lines)
-		assert.Equal(t, "amount=5.5 balance 0 to 5.5 reason=sorry", lines[len(lines)-1].Detail)
+		line := lines[len(lines)-1]
+		assert.Equal(t, []string{"amount=5.5", "sorry", "0", "5.5"}, []string{line.Detail, line.Reason, line.Before, line.After})
 		assert.Equal(t, c.buyer.ID, lines[0].Subject)
 	})
 }
@@ -469,8 +472,8 @@ func TestAudit_IsFilteredAndDownloaded(t *testing.T) {
 			require.NoError(t, json.Unmarshal([]byte(body), &page))
 			assert.Equal(t, found, len(page.Data.Records) > 0, query)
 		}
-		for range admin.MaxPage + 1 {
-			o.get("/admin/")
+		for i := range admin.MaxPage + 1 {
+			o.get(fmt.Sprintf("/admin/?n=%d", i))
 		}
 		_, body := o.get("/admin/audit.csv")
 		lines, err := csv.NewReader(strings.NewReader(body)).ReadAll()

@@ -58,9 +58,10 @@ func (a *Admin) postArrange(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	detail := fmt.Sprintf("position %d to %d, hidden %t to %t", before.Position, in.Position, before.Hidden, in.Hidden)
+	line := a.line(r, ActionProductArrange, id, "")
+	line.Before, line.After = arranged(before.Position, before.Hidden), arranged(in.Position, in.Hidden)
 	err = a.db.InTx(r.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
-		if err := a.recordTx(ctx, tx, a.line(r, ActionProductArrange, id, detail)); err != nil {
+		if err := a.recordTx(ctx, tx, line); err != nil {
 			return err
 		}
 		return a.cfg.Catalogue.ArrangeTx(ctx, tx, billing.ArrangeParams{Product: id, Position: in.Position, Hidden: in.Hidden})
@@ -69,6 +70,10 @@ func (a *Admin) postArrange(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return a.productDone(w, r, before.Name+" is saved.")
+}
+
+func arranged(position int64, hidden bool) string {
+	return fmt.Sprintf("position %d, hidden %t", position, hidden)
 }
 
 // postSyncProduct reads one product from Stripe.

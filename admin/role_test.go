@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -23,7 +24,7 @@ func (p *people) Users(context.Context, auth.UsersParams) ([]auth.User, bool, er
 	return []auth.User{p.user}, false, nil
 }
 func (p *people) FindUser(context.Context, string) (auth.User, error) { return p.user, nil }
-func (p *people) SetRole(_ context.Context, _ string, role auth.Role) error {
+func (p *people) SetRoleTx(_ context.Context, _ *sqlx.Tx, _ string, role auth.Role) error {
 	p.user.Role = role
 	return nil
 }

@@ -50,8 +50,10 @@ type userPage struct {
 	CanAdjust    bool                  `json:"-"`
 	Form         adjustForm            `json:"-"`
 	// Roles are what the person can be given by who looks, and Impersonate takes the reason to act as them. Empty: not by them.
-	Roles       []auth.Role `json:"-"`
-	Impersonate string      `json:"-"`
+	Roles []auth.Role `json:"-"`
+	// Duties are the boxes for what a member of staff does here. Nil: not for who looks.
+	Duties      []dutyChoice `json:"-"`
+	Impersonate string       `json:"-"`
 }
 
 func (a *Admin) showUser(w http.ResponseWriter, r *http.Request) error {
@@ -70,10 +72,15 @@ func (a *Admin) userPage(r *http.Request) (page userPage, err error) {
 		return page, err
 	}
 	page = userPage{frame: a.frame(sectionUsers), User: user, CanAdjust: a.cfg.Adjuster != nil && a.cfg.Ledger != nil}
-	who, _ := a.cfg.Staff(r)
+	who := whoAsks(r)
 	page.CanAdjust = page.CanAdjust && who.can(auth.PermitAdjustCredits)
 	if a.cfg.Roles != nil && who.can(auth.PermitRoles) && who.ID != user.ID {
 		page.Roles = []auth.Role{auth.RoleUser, auth.RoleStaff, auth.RoleAdmin}
+		if user.Role == auth.RoleStaff {
+			if page.Duties, err = a.dutyChoices(ctx, user.ID); err != nil {
+				return page, err
+			}
+		}
 	}
 	if a.cfg.ImpersonatePath != "" && who.can(auth.PermitImpersonate) && !user.IsStaff() && user.Verified() && user.DisabledAt == nil {
 		page.Impersonate = a.cfg.ImpersonatePath + "/" + user.ID

@@ -77,9 +77,24 @@ type why struct {
 	DryRun  bool   `json:"dry_run"`
 }
 
+// String is what was chosen, as the audit log keeps it.
+func (f why) String() string {
+	return fmt.Sprintf("status=%s type=%s failure=%s dry_run=%t", f.Status, f.Type, f.Failure, f.DryRun)
+}
+
+// recordWhy writes one line about an act on what the address names, before it is done.
+func (a *Admin) recordWhy(r *http.Request, action Action, detail, reason string) error {
+	line := a.line(r, action, r.PathValue("id"), detail)
+	line.Reason = reason
+	return a.record(r.Context(), line)
+}
+
 func (a *Admin) revealEvent(w http.ResponseWriter, r *http.Request) error {
 	var form why
 	if err := web.Decode(w, r, &form); err != nil {
+		return err
+	}
+	if err := a.recordWhy(r, ActionEventReveal, "", form.Reason); err != nil {
 		return err
 	}
 	return a.respondEvent(w, r, webhook.PayloadParams{ID: r.PathValue("id"), Reveal: true, By: a.actor(r), Reason: form.Reason})
@@ -87,7 +102,7 @@ func (a *Admin) revealEvent(w http.ResponseWriter, r *http.Request) error {
 
 // actor names who asks to other packages. The gate has let them through.
 func (a *Admin) actor(r *http.Request) string {
-	who, _ := a.cfg.Staff(r)
+	who := whoAsks(r)
 	return "staff:" + who.ID + " " + who.Email
 }
 
@@ -118,13 +133,16 @@ type actedPage struct {
 }
 
 // actOnEvents does it to the event that the address names, or to those that the form chooses.
-func (a *Admin) actOnEvents(verb webhook.Verb) page {
+func (a *Admin) actOnEvents(verb webhook.Verb, action Action) page {
 	act := map[webhook.Verb]func(context.Context, webhook.ActParams) (webhook.Acted, error){
 		webhook.VerbRetry: a.cfg.Events.Retry, webhook.VerbSkip: a.cfg.Events.Skip, webhook.VerbReplay: a.cfg.Events.Replay,
 	}[verb]
 	return func(w http.ResponseWriter, r *http.Request) error {
 		var form why
 		if err := web.Decode(w, r, &form); err != nil {
+			return err
+		}
+		if err := a.recordWhy(r, action, form.String(), form.Reason); err != nil {
 			return err
 		}
 		params := webhook.ActParams{Status: webhook.Status(form.Status), Type: form.Type, Failure: webhook.Class(form.Failure), DryRun: form.DryRun,
@@ -166,7 +184,7 @@ type statsPage struct {
 
 	Stats webhook.Stats `json:"stats"`
 	Spans []span        `json:"-"`
-	Chart chart         `json:"-"`
+	Chart web.Chart     `json:"-"`
 }
 
 // span is a choice of how far back the figures go.
@@ -196,33 +214,18 @@ func (a *Admin) showEventStats(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// chart is a row of bars, one per hour, in the units of its view box.
-type chart struct {
-	Width, Height int
-	Bars          []bar
-	// Hours are those in which something happened, for the table that says the same.
-	Hours []webhook.Hour
-}
-
-type bar struct{ X, Y, Height int }
-
-const (
-	barWidth    = 10
-	chartHeight = 120
-)
-
-func newChart(hours []webhook.Hour) chart {
-	c := chart{Width: max(1, len(hours)) * barWidth, Height: chartHeight}
-	most := int64(1)
-	for _, h := range hours {
-		most = max(most, h.Received)
-	}
+// newChart shows the events received by hour. Its table says how many of them ended, too.
+func newChart(hours []webhook.Hour) web.Chart {
+	points := make([]web.Point, len(hours))
+	var rows [][]any
 	for i, h := range hours {
+		points[i] = web.Point{Label: h.Hour.UTC().Format("2 Jan 2006, 15:04 UTC"), Value: h.Received}
 		if h.Received+h.Ended > 0 {
-			c.Hours = append(c.Hours, h)
+			rows = append(rows, []any{points[i].Label, h.Received, h.Ended})
 		}
-		height := int(h.Received * chartHeight / most)
-		c.Bars = append(c.Bars, bar{X: i * barWidth, Y: chartHeight - height, Height: height})
 	}
+	c := web.NewChart("Events received by hour", "Hour", "Received", points)
+	c.Table.Columns = append(c.Table.Columns, web.Column{Label: "Ended", Number: true})
+	c.Table.Rows = rows
 	return c
 }

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -33,6 +34,11 @@ func parseMoment(text string) (at time.Time, ok bool) {
 		}
 	}
 	return at, text == ""
+}
+
+// String is what was chosen, as the audit log keeps it.
+func (f spanForm) String() string {
+	return fmt.Sprintf("from=%s to=%s types=%s undelivered=%t again=%t dry_run=%t", f.From, f.To, f.Types, f.Undelivered, f.Again, f.DryRun)
 }
 
 func (f spanForm) params(by string) (p webhook.SpanParams, err error) {
@@ -73,6 +79,9 @@ func (a *Admin) replaySpan(w http.ResponseWriter, r *http.Request) error {
 	if err == nil {
 		var params webhook.SpanParams
 		if params, err = page.Form.params(a.actor(r)); err == nil {
+			if err := a.recordWhy(r, ActionEventSpan, page.Form.String(), page.Form.Reason); err != nil {
+				return err
+			}
 			var span webhook.Span
 			if span, err = a.cfg.ReplaySpan(r.Context(), params); err == nil {
 				page.Span = &span

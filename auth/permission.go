@@ -34,13 +34,20 @@ const (
 	PermitRoles Permission = "users.roles"
 	// PermitReveal: see personal data in the payload of an event.
 	PermitReveal Permission = "webhooks.reveal"
+	// PermitApprove: let a large change of credits, which somebody else asked for, happen.
+	PermitApprove Permission = "credits.approve"
+	// PermitExport: take lists away as files.
+	PermitExport Permission = "backoffice.export"
 )
 
 // The permissions of each role. What is hard to take back is the administrators'.
 var (
-	staffPermissions = []Permission{PermitBackOffice, PermitAdjustCredits, PermitEvents, PermitServices, PermitImpersonate}
-	adminPermissions = append(slices.Clone(staffPermissions), PermitRefund, PermitProducts, PermitDisable, PermitRoles, PermitReveal)
+	staffPermissions = []Permission{PermitBackOffice, PermitAdjustCredits, PermitEvents, PermitServices, PermitImpersonate, PermitExport}
+	adminPermissions = append(slices.Clone(staffPermissions), PermitRefund, PermitProducts, PermitDisable, PermitRoles, PermitReveal, PermitApprove)
 )
+
+// LibraryPermissions are all of the library's own, which an administrator has.
+func LibraryPermissions() []Permission { return slices.Clone(adminPermissions) }
 
 // ErrPermission says that there is nothing here for whom it is not permitted, as for everybody else.
 var ErrPermission error = problem.New(problem.CodeNotFound, "There is nothing at this address. Check it, or start again from the home page.")

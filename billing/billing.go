@@ -163,7 +163,7 @@ func New(cfg Config) (*Billing, error) {
 		}
 	}
 	b := &Billing{cfg: cfg, db: db}
-	if b.views, err = cfg.Site.Views("billing", templates); err != nil {
+	if b.views, err = cfg.Site.Views("billing", templates, pageData()); err != nil {
 		return nil, err
 	}
 	return b, nil

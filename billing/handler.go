@@ -37,7 +37,7 @@ func (b *Billing) Handler() http.Handler {
 	mux.HandleFunc("GET "+at+"/payments/{id}", b.signedIn(b.showPayment))
 	mux.HandleFunc("GET "+at+"/payments/{id}/receipt", b.signedIn(b.showReceipt))
 	mux.HandleFunc("GET "+at+"/payments/{id}/receipt.pdf", b.signedIn(b.showReceiptPDF))
-	mux.HandleFunc(at+"/", b.cfg.Site.NotFound)
+	mux.HandleFunc(at+"/", b.cfg.Site.Missing(mux))
 	return b.cfg.Site.Protect(mux)
 }
 
@@ -161,7 +161,7 @@ func (b *Billing) showSuccess(w http.ResponseWriter, r *http.Request, who Custom
 }
 
 func (b *Billing) showCancel(w http.ResponseWriter, r *http.Request) {
-	b.views.Respond(w, r, http.StatusOK, "cancel", map[string]string{"path": b.cfg.Path})
+	b.views.Respond(w, r, http.StatusOK, "cancel", cancelPage{b.cfg.Path})
 }
 
 func (b *Billing) showPayment(w http.ResponseWriter, r *http.Request, who Customer) {
@@ -177,6 +177,11 @@ func (b *Billing) showPayment(w http.ResponseWriter, r *http.Request, who Custom
 func (b *Billing) showReceipt(w http.ResponseWriter, r *http.Request, who Customer) {
 	p, err := b.receiptOf(r, who)
 	b.paymentPage(w, r, who, "receipt", p, err)
+}
+
+// cancelPage is the data of cancel.html.
+type cancelPage struct {
+	Path string `json:"path"`
 }
 
 // paymentPage is the data of payment.html and receipt.html.

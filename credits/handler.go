@@ -67,7 +67,7 @@ func NewPages(cfg PagesConfig) (*Pages, error) {
 		}
 	}
 	p := &Pages{cfg: cfg}
-	if p.views, err = cfg.Site.Views("credits", pageTemplates); err != nil {
+	if p.views, err = cfg.Site.Views("credits", pageTemplates, pageData()); err != nil {
 		return nil, err
 	}
 	return p, nil

@@ -116,6 +116,9 @@ func (l *Ledger) sealBatch(ctx context.Context, after string) (entries int, next
 				return fmt.Errorf("credits: write a span of seal %d: %w", s.N, err)
 			}
 		}
+		if err := l.addDays(ctx, tx, s.N); err != nil {
+			return err
+		}
 		entries = int(s.Entries)
 		last := len(spans) - 1
 		if spans[last].To < open[last].To {

@@ -2,6 +2,7 @@ package credits
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -44,13 +45,15 @@ func (l *Ledger) verifySome(ctx context.Context, at verifyArgs) error {
 	}
 }
 
-// verifyStep is a batch of accounts or seals. Metrics and log have what it finds.
+// verifyStep is a batch of accounts or seals. Metrics, log and [Ledger.Faults] have what it finds.
 func (l *Ledger) verifyStep(ctx context.Context, at verifyArgs) (next verifyArgs, more bool, err error) {
 	if !at.Seals {
 		report, err := l.Verify(ctx, VerifyParams{After: at.After})
+		err = errors.Join(err, l.keepFaults(ctx, report.Discrepancies))
 		return verifyArgs{After: report.Next, Seals: report.Next == ""}, true, err
 	}
 	report, err := l.VerifySeals(ctx, at.Seal, DefaultVerifySeals)
+	err = errors.Join(err, l.keepFaults(ctx, report.Discrepancies))
 	return verifyArgs{Seals: true, Seal: report.Next}, report.Next != 0, err
 }
 

@@ -152,6 +152,13 @@ func TestVerify_TheDailyJobCountsWhatItFinds(t *testing.T) {
 		var n int
 		require.NoError(t, db.Get(t.Context(), &n, `SELECT COUNT(*) FROM river_job WHERE kind = 'credits_verify'`))
 		assert.GreaterOrEqual(t, n, 2, "a job leaves the rest to the next")
+		faults, err := l.Faults(t.Context(), c.Now().AddDate(0, 0, -1))
+		require.NoError(t, err)
+		require.Len(t, faults, 1)
+		assert.Equal(t, "a-7", faults[0].Account)
+		faults, err = l.Faults(t.Context(), c.Now())
+		require.NoError(t, err)
+		assert.Empty(t, faults, "seen before")
 	})
 }
 

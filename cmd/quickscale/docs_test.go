@@ -38,7 +38,7 @@ func (p place) commands(prefix ...string) []string {
 	return found
 }
 
-var documented = regexp.MustCompile("(?m)^\\| `quickscale ([a-z -]+)`")
+var documented = regexp.MustCompile("(?m)^\\| `quickscale ([a-z0-9 -]+)`")
 
 // docs/cli.md has every command, and no other.
 func TestDocs_HaveEveryCommand(t *testing.T) {

@@ -51,7 +51,10 @@ func TestBrowser_StaffRefundAndAdjust(t *testing.T) {
 	b.Screenshot("admin-products")
 	b.Go(p.base + "/admin/reconcile")
 	b.ClickText("Run now")
-	b.See("Latest runs")
+	require.Eventually(t, func() bool {
+		b.Go(p.base + "/admin/reconcile")
+		return b.Count("#runs") > 0
+	}, time.Minute, 100*time.Millisecond)
 	b.Screenshot("admin-reconcile")
 	b.Go(p.base + "/admin/users?q=grace")
 	b.ClickText("grace@example.com")
@@ -64,8 +67,15 @@ func TestBrowser_StaffRefundAndAdjust(t *testing.T) {
 	b.See("The balance is")
 	b.Screenshot("admin-user-adjusted")
 	b.Go(p.base + "/admin/audit?action=credits_adjust")
-	b.See("reason=sorry")
+	b.See("sorry")
 	b.Screenshot("admin-audit-filtered")
+
+	b.ClickText("Verify the log")
+	b.See("Nothing was changed, removed or inserted")
+	b.Screenshot("admin-audit-verified")
+	b.Go(p.base + "/admin/")
+	b.See("Revenue this month")
+	b.Screenshot("admin-overview")
 
 	// A bank takes the next payment back.
 	v.thanked(v.pay(v.checkout(), "4000000000000259"))

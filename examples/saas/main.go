@@ -53,15 +53,12 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) (err er
 		return err
 	}
 	env.Config.Metrics = metrics.Provider()
+	env.Config.Public = words()
 	app, err := quickscale.New(env.Config)
 	if err != nil {
 		return err
 	}
 	if err := services.Register(app.Services, textanalysis.Service{}); err != nil {
-		return err
-	}
-	handler, err := routes(app, metrics.Handler(env.MetricsToken))
-	if err != nil {
 		return err
 	}
 	if err := app.Migrate(ctx); err != nil {
@@ -78,7 +75,7 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) (err er
 		return errors.Join(err, listener.Close())
 	}
 	banner(out, app, env)
-	return app.Serve(ctx, listener, handler)
+	return app.Serve(ctx, listener, routes(app, metrics.Handler(env.MetricsToken)))
 }
 
 // banner tells where everything is, and what is not real.

@@ -106,17 +106,68 @@ func (s *Site) Fail(w http.ResponseWriter, r *http.Request, err error) {
 		writeError(w, t)
 		return
 	}
-	s.errors.render(w, r, t.status, "error", Page{Data: ErrorPage{
-		Status: t.status, Title: http.StatusText(t.status), Message: t.message, RequestID: RequestID(r.Context()),
-	}})
+	s.errors.render(w, r, t.status, "error", Page{Data: errorPage(w, r, t)})
 }
 
 // ErrorPage is the data of error.html.
 type ErrorPage struct {
-	Status    int
-	Title     string
-	Message   string
+	Status int
+	// Title is the status in HTTP's words, and Heading in ours.
+	Title, Heading string
+	// Message says what is wrong, and Next what to do.
+	Message, Next string
+	// Fields are the sentences about fields at fault, by name.
+	Fields map[string]string
+	// Again is the address to try again, empty where that would not help or would repeat what a form does.
+	Again string
+	// LogIn says that whoever is signed out may be let in.
+	LogIn     bool
 	RequestID string
+}
+
+// nextSteps are what the page of a status says besides the error's own message: a heading, and what to do.
+var nextSteps = map[int][2]string{
+	http.StatusBadRequest:            {"This does not read as a request", "Go back and try again from the page that led here."},
+	http.StatusUnauthorized:          {"Log in first", "Log in, and go on from there."},
+	http.StatusPaymentRequired:       {"This needs more credits", "Buy some, and try again."},
+	http.StatusForbidden:             {"This is not open to you", "If it should be, log in with another account, or ask who looks after yours."},
+	http.StatusNotFound:              {"Page not found", "If a link of ours led you here, tell us which one."},
+	http.StatusMethodNotAllowed:      {"This address is for something else", "Nothing was changed."},
+	http.StatusRequestEntityTooLarge: {"That is too large", "Go back and send something smaller: a shorter text, or a smaller file."},
+	http.StatusUnprocessableEntity:   {"Something needs another look", "Go back, correct it and send it again. Nothing was changed."},
+	http.StatusTooManyRequests:       {"Too many requests", "Wait a little before you try again."},
+	http.StatusInternalServerError:   {"Something went wrong", "If it happens again, tell us this number:"},
+	http.StatusBadGateway:            {"Something went wrong", "If it happens again, tell us this number:"},
+	http.StatusServiceUnavailable:    {"Not available right now", "Try again in a few minutes. If it happens again, tell us this number:"},
+	http.StatusGatewayTimeout:        {"This took too long", "Try again in a few minutes. If it happens again, tell us this number:"},
+}
+
+func errorPage(w http.ResponseWriter, r *http.Request, t told) ErrorPage {
+	step := nextSteps[t.status]
+	page := ErrorPage{Status: t.status, Title: http.StatusText(t.status), Heading: step[0], Message: t.message, Next: step[1],
+		Fields: t.fields, LogIn: t.status == http.StatusUnauthorized || t.status == http.StatusForbidden, RequestID: RequestID(r.Context())}
+	if page.Heading == "" {
+		page.Heading = page.Title
+	}
+	if seconds, err := strconv.Atoi(w.Header().Get("Retry-After")); err == nil && seconds > 0 {
+		page.Next = "Try again in " + inWords(seconds) + "."
+	}
+	if r.Method == http.MethodGet && (t.status >= http.StatusInternalServerError || t.status == http.StatusTooManyRequests) {
+		page.Again = r.URL.RequestURI()
+	}
+	return page
+}
+
+// inWords is a time to wait as people say it.
+func inWords(seconds int) string {
+	const minute, few = 60, 90
+	switch {
+	case seconds == 1:
+		return "a second"
+	case seconds <= few:
+		return strconv.Itoa(seconds) + " seconds"
+	}
+	return strconv.Itoa((seconds+minute-1)/minute) + " minutes"
 }
 
 // internal is the last resort: a page that cannot be drawn.
@@ -124,10 +175,10 @@ func (s *Site) internal(w http.ResponseWriter, r *http.Request, err error) {
 	writeError(w, s.explain(r, err))
 }
 
+var errNothingHere = problem.New(problem.CodeNotFound, "There is nothing at this address. Check it, or start again from the home page.")
+
 // NotFound answers 404 as a page or JSON.
-func (s *Site) NotFound(w http.ResponseWriter, r *http.Request) {
-	s.Fail(w, r, problem.New(problem.CodeNotFound, "There is nothing at this address. Check it, or start again from the home page."))
-}
+func (s *Site) NotFound(w http.ResponseWriter, r *http.Request) { s.Fail(w, r, errNothingHere) }
 
 var errMethod = problem.New("method_not_allowed",
 	"This address takes requests of another kind, which the Allow header names. Go back to the page that led here and try again from there.")

@@ -11,6 +11,7 @@ import (
 func (s *Site) funcs() template.FuncMap {
 	return template.FuncMap{
 		"asset":    s.assets.url,
+		"theme":    func() string { return s.theme },
 		"dict":     dict,
 		"datetime": func(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:04 UTC") },
 		"date":     func(t time.Time) string { return t.UTC().Format("2 Jan 2006") },

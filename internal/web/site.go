@@ -24,6 +24,8 @@ type Config struct {
 	Name string
 	// Templates replaces built-in templates by path: "web/layout.html", "auth/login.html". Nil: none.
 	Templates fs.FS
+	// Theme changes the look. The zero value: the built-in one.
+	Theme Theme
 	// AssetPath is the prefix under which [Site.Assets] is mounted. Empty: /static/.
 	AssetPath string
 	// Chrome tells what surrounds the page of a request. Nil: nothing.
@@ -50,6 +52,8 @@ type Chrome struct {
 	// Accounts are what the person can act for, and SwitchURL takes the choice by a POST. Fewer than two: nothing to choose.
 	Accounts  []AccountLink
 	SwitchURL string
+	// Footer are links at the end of every page.
+	Footer []Link
 	// Banner stands on every page while staff act as somebody else. Nil: the person is themselves.
 	Banner *Banner
 }
@@ -95,7 +99,11 @@ type Site struct {
 	assets *assets
 	base   *template.Template
 	errors *Views
-	alone  bool // serves its own assets
+	theme  string // the address of its style sheet, empty without one
+	alone  bool   // serves its own assets
+
+	faults  []error // of the host's templates, until CheckTemplates tells them
+	checked bool
 }
 
 // New checks cfg, parses the layout and its components, and hashes the assets.
@@ -117,21 +125,37 @@ func New(cfg Config) (*Site, error) {
 	if s.assets, err = loadAssets(cfg.AssetPath); err != nil {
 		return nil, err
 	}
-	s.base = template.New("base").Funcs(s.funcs())
-	names, err := fs.Glob(builtin, "templates/*.html")
-	if err != nil {
+	if s.theme, err = cfg.Theme.apply(s.assets); err != nil {
 		return nil, err
 	}
-	for _, name := range names {
-		if path.Base(name) == "error.html" { // a page, not a part of the layout
-			continue
-		}
-		if err := s.parse(s.base, builtin, name, "web"); err != nil {
+	s.base = template.New("base").Funcs(s.funcs())
+	for _, pattern := range []string{"templates/*.html", "templates/components/*.html"} {
+		names, err := fs.Glob(builtin, pattern)
+		if err != nil {
 			return nil, err
 		}
+		for _, name := range names {
+			if isPage(name) {
+				continue
+			}
+			if err := s.parse(s.base, builtin, name, "web"); err != nil {
+				return nil, err
+			}
+		}
 	}
-	s.errors, err = s.views("web", builtin, "templates/error.html")
+	if err := s.addComponents(s.base); err != nil {
+		return nil, err
+	}
+	if err := checkLayout(s.base); err != nil {
+		return nil, err
+	}
+	s.errors, err = s.views("web", builtin, "templates/error.html", map[string]any{"error": ErrorPage{}})
 	return s, err
+}
+
+// isPage tells the pages of this package from the parts of the layout.
+func isPage(name string) bool {
+	return path.Base(name) == "error.html" || path.Base(name) == "gallery.html"
 }
 
 // Alone makes a site with the built-in look for a package that the host mounts at path by itself, without the root
@@ -152,15 +176,19 @@ func (s *Site) parse(t *template.Template, files fs.FS, name, area string) error
 	if err != nil {
 		return fmt.Errorf("web: read the template %s: %w", name, err)
 	}
-	label := path.Join(area, path.Base(name))
-	if s.cfg.Templates != nil {
-		override, err := fs.ReadFile(s.cfg.Templates, label)
-		switch {
-		case err == nil:
-			text = override
-		case !isNotExist(err):
-			return fmt.Errorf("web: read the host's template %s: %w", label, err)
+	label := labelOf(area, name)
+	override, ok, err := s.replacement(label)
+	if err != nil {
+		return err
+	}
+	if ok {
+		// Of a page others use nothing, and what the layout must have is checked when it is whole.
+		if path.Dir(label) == componentFolder || isPart(name) || area == "web" && label != layoutName && !isPage(name) {
+			if err := s.keepsDefinitions(label, text, override); err != nil {
+				return err
+			}
 		}
+		text = override
 	}
 	if _, err := t.New(label).Parse(string(text)); err != nil {
 		return fmt.Errorf("web: parse the template %s: %w", label, err)

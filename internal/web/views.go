@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
+	"maps"
 	"net/http"
 	"path"
+	"reflect"
 	"strings"
 )
 
@@ -26,6 +28,8 @@ type Page struct {
 	Site  string
 	Path  string
 	Query string
+	// Scheme is light or dark, or empty where it is as the person's system is.
+	Scheme Scheme
 }
 
 // Views are the pages of one package.
@@ -33,20 +37,26 @@ type Views struct {
 	site  *Site
 	area  string
 	pages map[string]*template.Template
+	data  map[string]any // for each page a value of the type that it is drawn with
 }
 
 // Views parses the pages templates/*.html of files. area is the package's name, below which a host's own templates
-// replace them. A file whose name begins with an underscore holds parts that all pages of the package share.
-func (s *Site) Views(area string, files fs.FS) (*Views, error) {
-	return s.views(area, files, "templates/*.html")
+// replace them. A file whose name begins with an underscore holds parts that all pages of the package share. data has for
+// each page a value of the type that it is drawn with, by which a host's templates are checked: a page that uses a field
+// which the type lacks is an error that names file and field. Pages that are missing from data are drawn with anything.
+func (s *Site) Views(area string, files fs.FS, data ...map[string]any) (*Views, error) {
+	return s.views(area, files, "templates/*.html", data...)
 }
 
-func (s *Site) views(area string, files fs.FS, pattern string) (*Views, error) {
+func (s *Site) views(area string, files fs.FS, pattern string, data ...map[string]any) (*Views, error) {
 	names, err := fs.Glob(files, pattern)
 	if err != nil {
 		return nil, fmt.Errorf("web: templates of %s: %w", area, err)
 	}
-	v := &Views{site: s, area: area, pages: map[string]*template.Template{}}
+	v := &Views{site: s, area: area, pages: map[string]*template.Template{}, data: map[string]any{}}
+	for _, some := range data {
+		maps.Copy(v.data, some)
+	}
 	for _, name := range names {
 		if isPart(name) {
 			continue
@@ -70,7 +80,16 @@ func (s *Site) views(area string, files fs.FS, pattern string) (*Views, error) {
 				return nil, fmt.Errorf("web: the page %s/%s defines no template %q", area, path.Base(name), needed)
 			}
 		}
-		v.pages[strings.TrimSuffix(path.Base(name), ".html")] = t
+		page := strings.TrimSuffix(path.Base(name), ".html")
+		if err := s.checkPage(t, v.data[page]); err != nil {
+			return nil, err
+		}
+		v.pages[page] = t
+	}
+	for page := range v.data {
+		if v.pages[page] == nil {
+			return nil, fmt.Errorf("web: %s has data for the page %q and no such page", area, page)
+		}
 	}
 	if len(v.pages) == 0 {
 		return nil, fmt.Errorf("web: no page of %s matches %s", area, pattern)
@@ -115,7 +134,14 @@ func (v *Views) render(w http.ResponseWriter, r *http.Request, status int, page 
 		v.site.internal(w, r, fmt.Errorf("web: %s has no page %q", v.area, page))
 		return
 	}
+	if declared := v.data[page]; declared != nil && reflect.TypeOf(declared) != reflect.TypeOf(p.Data) {
+		v.site.internal(w, r, fmt.Errorf("web: the page %s/%s is drawn with %T and was checked with %T", v.area, page, p.Data, declared))
+		return
+	}
 	p.Site, p.Path, p.Query = v.site.cfg.Name, r.URL.Path, r.URL.RawQuery
+	if p.Scheme == "" {
+		p.Scheme = v.site.cfg.Theme.Scheme
+	}
 	if v.site.cfg.Chrome != nil {
 		p.Chrome = v.site.cfg.Chrome(r)
 	}

@@ -63,7 +63,7 @@ func NewPages(cfg PagesConfig) (*Pages, error) {
 		}
 	}
 	p := &Pages{cfg: cfg, o: cfg.Outbound}
-	if p.views, err = cfg.Site.Views("outbound", pageTemplates); err != nil {
+	if p.views, err = cfg.Site.Views("outbound", pageTemplates, pageData()); err != nil {
 		return nil, err
 	}
 	return p, nil

@@ -191,36 +191,29 @@ CREATE TRIGGER qs_credit_entries_no_update BEFORE UPDATE ON qs_credit_entries FO
         OLD.idempotency_key, OLD.fingerprint, OLD.created_at)
         OR OLD.erased IS NOT NULL OR NEW.erased IS NULL OR NEW.reason <> 'Erased' OR NEW.reference <> '' OR NEW.metadata <> '{}')
     EXECUTE FUNCTION qs_credit_append_only();
--- What foreign keys and CHECKs would do row by row, and with a lock on each lot: an entry's account exists, its lot is
--- the account's, and its amounts are right for its kind. Accounts and lots are never deleted.
+-- What foreign keys and CHECKs would do with a lock on each lot and a look into the catalogue for each statement: an
+-- entry's account exists, its lot is the account's, and its amounts are right for its kind. Accounts and lots are never
+-- deleted. A lot has an account, so that only entries without one need the look at it.
 -- +goose StatementBegin
 CREATE FUNCTION qs_credit_entries_check() RETURNS trigger AS $$
-DECLARE
-    lotless BOOLEAN;
-    wrong   BOOLEAN;
 BEGIN
-    -- A lot has an account, so that only entries without one need the second look. LIMIT 1 keeps each look a look by
-    -- key, whatever the statistics say.
-    SELECT bool_or(e.lot_id IS NULL), bool_or(NOT CASE e.kind WHEN 'debit' THEN e.amount <= 0 WHEN 'grant' THEN e.amount > 0 WHEN 'expire' THEN e.amount < 0
-                WHEN 'revoke' THEN e.amount <= 0 WHEN 'repay' THEN e.amount = 0 AND e.debt < 0 ELSE e.amount <> 0 END
-            OR (e.debt <> 0 AND e.kind NOT IN ('debit', 'revoke', 'repay')))
-        INTO lotless, wrong FROM written AS e;
-    wrong := wrong OR EXISTS (SELECT 1 FROM (SELECT DISTINCT account_id, lot_id FROM written) AS e
-        LEFT JOIN LATERAL (SELECT account_id FROM qs_credit_lots WHERE id = e.lot_id LIMIT 1) AS l ON TRUE
-        WHERE e.lot_id IS NOT NULL AND l.account_id IS DISTINCT FROM e.account_id);
-    IF lotless AND NOT wrong THEN
-        wrong := EXISTS (SELECT 1 FROM written AS e LEFT JOIN LATERAL (SELECT 1 AS found FROM qs_credit_accounts WHERE id = e.account_id LIMIT 1) AS a ON TRUE
-            WHERE e.lot_id IS NULL AND a.found IS NULL);
+    IF NEW.lot_id IS NULL THEN
+        PERFORM 1 FROM qs_credit_accounts WHERE id = NEW.account_id;
+    ELSE
+        PERFORM 1 FROM qs_credit_lots WHERE id = NEW.lot_id AND account_id = NEW.account_id;
     END IF;
-    IF wrong THEN
+    IF NOT FOUND OR NOT (CASE NEW.kind WHEN 'debit' THEN NEW.amount <= 0 WHEN 'grant' THEN NEW.amount > 0 WHEN 'expire' THEN NEW.amount < 0
+            WHEN 'revoke' THEN NEW.amount <= 0 WHEN 'repay' THEN NEW.amount = 0 AND NEW.debt < 0 ELSE NEW.amount <> 0 END)
+        OR (NEW.debt <> 0 AND NEW.kind NOT IN ('debit', 'revoke', 'repay'))
+    THEN
         RAISE integrity_constraint_violation USING MESSAGE = 'an entry refers to no account, or to no lot of it, or its amounts are not of its kind';
     END IF;
-    RETURN NULL;
+    RETURN NEW;
 END
 $$ LANGUAGE plpgsql;
 -- +goose StatementEnd
-CREATE TRIGGER qs_credit_entries_check AFTER INSERT ON qs_credit_entries REFERENCING NEW TABLE AS written
-    FOR EACH STATEMENT EXECUTE FUNCTION qs_credit_entries_check();
+CREATE TRIGGER qs_credit_entries_check BEFORE INSERT ON qs_credit_entries
+    FOR EACH ROW EXECUTE FUNCTION qs_credit_entries_check();
 -- The same for holds. An update touches status, remaining and entry_id.
 -- +goose StatementBegin
 CREATE FUNCTION qs_credit_holds_check() RETURNS trigger AS $$

@@ -1,0 +1,27 @@
+-- +goose Up
+-- What the sealed entries of each day (UTC) add up to, written with each seal.
+CREATE TABLE qs_credit_days (
+    day     TEXT NOT NULL,
+    kind    TEXT NOT NULL,
+    source  TEXT NOT NULL,
+    amount  BIGINT NOT NULL,
+    debt    BIGINT NOT NULL,
+    entries BIGINT NOT NULL,
+    PRIMARY KEY (day, kind, source)
+);
+INSERT INTO qs_credit_days (day, kind, source, amount, debt, entries)
+    SELECT to_char(e.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), e.kind, e.source, SUM(e.amount), SUM(e.debt), COUNT(*)
+    FROM qs_credit_seal_spans s JOIN qs_credit_entries e ON e.account_id = s.account_id AND e.seq BETWEEN s.from_seq AND s.to_seq
+    GROUP BY to_char(e.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), e.kind, e.source;
+
+-- What did not add up when the ledger was verified by itself, and when that was seen last.
+CREATE TABLE qs_credit_faults (
+    account_id TEXT NOT NULL,
+    object_id  TEXT NOT NULL,
+    rule       TEXT NOT NULL,
+    want       BIGINT NOT NULL,
+    got        BIGINT NOT NULL,
+    seen_at    TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (account_id, object_id, rule)
+);
+CREATE INDEX qs_credit_faults_seen ON qs_credit_faults (seen_at);

@@ -1,0 +1,17 @@
+package credits
+
+import (
+	"io/fs"
+
+	"github.com/quickscale/quickscale/internal/web"
+)
+
+// pageData has for each page a value of the type that it is drawn with, by which templates that replace it are checked.
+func pageData() map[string]any {
+	return map[string]any{
+		"credits": creditsPage{},
+	}
+}
+
+// PageTemplates are the templates of the pages, by their file names.
+func PageTemplates() fs.FS { return web.SubTemplates(pageTemplates) }

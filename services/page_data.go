@@ -1,0 +1,20 @@
+package services
+
+import (
+	"io/fs"
+
+	"github.com/quickscale/quickscale/internal/web"
+)
+
+// pageData has for each page a value of the type that it is drawn with, by which templates that replace it are checked.
+func pageData() map[string]any {
+	return map[string]any{
+		"call":     callData{},
+		"docs":     docsData{},
+		"service":  formData{},
+		"services": listData{},
+	}
+}
+
+// PageTemplates are the templates of the pages, by their file names.
+func PageTemplates() fs.FS { return web.SubTemplates(templates) }
