@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -75,7 +76,10 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) (err er
 		return errors.Join(err, listener.Close())
 	}
 	banner(out, app, env)
-	return app.Serve(ctx, listener, routes(app, metrics.Handler(env.MetricsToken)))
+	mux := http.NewServeMux()
+	mux.Handle("/", routes(app))
+	mux.Handle("GET /metrics", metrics.Handler(env.MetricsToken))
+	return app.Serve(ctx, listener, mux)
 }
 
 // banner tells where everything is, and what is not real.

@@ -8,12 +8,11 @@ import (
 )
 
 // routes are the probes beside everything that QuickScale serves; a product's own pages join them here.
-func routes(app *quickscale.App, metrics http.Handler) http.Handler {
+func routes(app *quickscale.App) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", app.Handler())
 	mux.Handle("GET /healthz", app.Health())
 	mux.Handle("GET /readyz", app.Health())
-	mux.Handle("GET /metrics", metrics)
 	return mux
 }
 
