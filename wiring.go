@@ -287,7 +287,7 @@ func (a *App) wireAdmin() (err error) {
 			u, ok := auth.UserFrom(r.Context())
 			return admin.Staff{ID: u.ID, Email: u.Email, Role: u.Role, Permissions: a.Auth.Permissions(u.Role)}, ok && a.Auth.Can(u, auth.PermitBackOffice) && !a.lacksSecondFactor(r, u)
 		},
-		Recent: a.Auth.RequireRecentAuth, SecondFactor: a.moneySecondFactor(),
+		Recent: a.Auth.RequireRecentAuth, SecondFactor: a.moneySecondFactor(), ApproveAbove: a.cfg.ApproveCreditsAbove,
 		Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	return err

@@ -161,6 +161,9 @@ type Config struct {
 	Use     Use
 	Crowd   Crowd
 	Lag     Lag
+	// ApproveAbove is the change of credits, either way, above which a second person with [auth.PermitApprove] has to approve
+	// what one asks for. 0: none needs it.
+	ApproveAbove credits.Amount
 	// RunTask queues a job in a transaction of DB, and tells whether it was added; false: one waits or runs already. Nil:
 	// the buttons for it are absent.
 	RunTask func(ctx context.Context, tx *sqlx.Tx, task Task) (added bool, err error)
@@ -202,6 +205,8 @@ func New(cfg Config) (*Admin, error) {
 		return nil, errors.New("admin: Config.DB is required")
 	case cfg.Staff == nil:
 		return nil, errors.New("admin: Config.Staff is required")
+	case cfg.ApproveAbove < 0:
+		return nil, errors.New("admin: Config.ApproveAbove is below zero")
 	}
 	db, err := database.New(cfg.DB, cfg.ReadDB)
 	if err != nil {

@@ -56,6 +56,10 @@ const (
 	ActionRoleChange     Action = "role_change"
 	ActionDutiesChange   Action = "duties_change"
 	ActionAuditVerify    Action = "audit_verify"
+	ActionApprovalsView  Action = "approvals_view"
+	ActionApprovalAsk    Action = "approval_ask" // a change of credits that a second person decides about
+	ActionApprove        Action = "approval_approve"
+	ActionRefuse         Action = "approval_refuse"
 )
 
 // Record is one line of the audit log. Lines are never changed or removed.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/quickscale/quickscale/admin"
 	"github.com/quickscale/quickscale/auth"
+	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/internal/database"
 	"github.com/quickscale/quickscale/internal/dbtest"
 	"github.com/quickscale/quickscale/webhook"
@@ -27,6 +28,7 @@ var permitted = map[admin.Action]string{
 	admin.ActionAdjustPreview: "sfar", admin.ActionAdjust: "sfar",
 	admin.ActionProductArrange: "fa", admin.ActionProductSync: "fa", admin.ActionProductsSync: "fa",
 	admin.ActionRoleChange: "a", admin.ActionDutiesChange: "a", admin.ActionAuditExport: "far",
+	admin.ActionApprove: "fa", admin.ActionRefuse: "fa",
 }
 
 // looks are the actions that everybody in the back office may do.
@@ -34,7 +36,7 @@ var looks = []admin.Action{
 	admin.ActionOverview, admin.ActionAuditView, admin.ActionAuditVerify, admin.ActionUserSearch, admin.ActionUserView, admin.ActionLedgerView, admin.ActionLedgerVerify,
 	admin.ActionPaymentsView, admin.ActionPaymentView, admin.ActionRefundsView, admin.ActionRefundStats, admin.ActionRefundView, admin.ActionDisputesView,
 	admin.ActionDisputeView, admin.ActionReconcileView, admin.ActionJobsView, admin.ActionProductsView, admin.ActionEventsView, admin.ActionEventStats,
-	admin.ActionEventView,
+	admin.ActionEventView, admin.ActionApprovalsView,
 }
 
 func TestPermissions_OfEveryRouteForEveryDuty(t *testing.T) {
@@ -42,7 +44,7 @@ func TestPermissions_OfEveryRouteForEveryDuty(t *testing.T) {
 		roles, err := auth.New(auth.Config{DB: c.db.Writer(), ReadDB: c.db.Reader(), Mail: noMail{}, BaseURL: "https://x.example"})
 		require.NoError(t, err)
 		c.reset(func(cfg *admin.Config) {
-			cfg.Roles = roles
+			cfg.Roles, cfg.ApproveAbove = roles, credits.Credit
 			cfg.ReplaySpan = func(context.Context, webhook.SpanParams) (webhook.Span, error) { return webhook.Span{}, nil }
 		})
 		people := map[string]*admin.Staff{"": nil, "r": {ID: "r", Role: auth.RoleStaff, Permissions: roles.Permissions(auth.RoleStaff)},

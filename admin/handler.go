@@ -154,6 +154,14 @@ func (a *Admin) moneyRoutes() (routes []route) {
 			view("/users/{id}/credits/preview", ActionUserView, a.backTo("/users/")),
 			act("/users/{id}/credits", ActionAdjust, a.postAdjust),
 		)
+		if a.cfg.ApproveAbove > 0 {
+			routes = append(routes,
+				view("/approvals", ActionApprovalsView, a.listApprovals),
+				view("/approvals/{id}", ActionApprovalsView, a.showApproval),
+				act("/approvals/{id}/approve", ActionApprove, a.postApprove),
+				act("/approvals/{id}/refuse", ActionRefuse, a.postRefuse),
+			)
+		}
 	}
 	return routes
 }
@@ -243,6 +251,7 @@ func (a *Admin) frame(current string) frame {
 	}
 	add(true, sectionOverview, "/")
 	add(a.cfg.Users != nil, sectionUsers, "/users")
+	add(a.cfg.ApproveAbove > 0 && a.cfg.Users != nil && a.cfg.Ledger != nil && a.cfg.Adjuster != nil, sectionApprovals, "/approvals")
 	add(a.cfg.Verifier != nil, sectionLedger, "/ledger")
 	add(a.cfg.Payments != nil, sectionPayments, "/payments")
 	add(a.cfg.Refunds != nil, sectionRefunds, "/refunds")
@@ -269,6 +278,7 @@ const (
 	sectionReconcile = "Reconcile"
 	sectionJobs      = "Jobs"
 	sectionAudit     = "Audit log"
+	sectionApprovals = "Approvals"
 )
 
 // next is the address of a list's next page: the same filters, and where it begins. Empty when there is none.
