@@ -156,6 +156,8 @@ type Config struct {
 	Reconciler    Reconciler
 	Subscriptions Subscriptions
 	Adjuster      Adjuster
+	// Services are switched and priced. Nil: the section is absent.
+	Services Services
 	// Revenue, Use, Crowd and Lag have the figures of the overview. Nil: those are absent.
 	Revenue Revenue
 	Use     Use

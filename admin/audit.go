@@ -59,7 +59,13 @@ const (
 	ActionApprovalsView  Action = "approvals_view"
 	ActionApprovalAsk    Action = "approval_ask" // a change of credits that a second person decides about
 	ActionApprove        Action = "approval_approve"
-	ActionRefuse         Action = "approval_refuse"
+	ActionServicesView   Action = "services_view"
+	ActionServiceSwitch  Action = "service_switch"
+	ActionServicePrice   Action = "service_price"
+	// ActionServicePriceDue is a price that came to hold at its moment, under the name of who set it.
+	ActionServicePriceDue    Action = "service_price_due"
+	ActionServicePriceCancel Action = "service_price_cancel"
+	ActionRefuse             Action = "approval_refuse"
 )
 
 // Record is one line of the audit log. Lines are never changed or removed.

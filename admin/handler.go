@@ -138,6 +138,16 @@ func (a *Admin) moneyRoutes() (routes []route) {
 			act("/jobs/{id}/cancel", ActionJobCancel, a.postJob(ActionJobCancel, a.cfg.Jobs.JobCancelTx)),
 		)
 	}
+	if a.cfg.Services != nil {
+		routes = append(routes,
+			view("/services", ActionServicesView, a.listServices),
+			act("/services/switch", ActionServiceSwitch, a.postSwitch),
+			view("/services/{id}", ActionServicesView, a.showService),
+			act("/services/{id}/price", ActionServicePrice, a.postPrice),
+			view("/services/{id}/price", ActionServicesView, a.backTo("/services/")),
+			act("/services/{id}/price/{change}/cancel", ActionServicePriceCancel, a.postCancelPrice),
+		)
+	}
 	if a.cfg.Catalogue != nil {
 		routes = append(routes,
 			view("/products", ActionProductsView, a.listProducts),
@@ -257,6 +267,7 @@ func (a *Admin) frame(current string) frame {
 	add(a.cfg.Refunds != nil, sectionRefunds, "/refunds")
 	add(a.cfg.Refunds != nil, sectionDisputes, "/disputes")
 	add(a.cfg.Catalogue != nil, sectionProducts, "/products")
+	add(a.cfg.Services != nil, sectionServices, "/services")
 	add(a.cfg.Reconciler != nil, sectionReconcile, "/reconcile")
 	add(a.cfg.Events != nil, sectionEvents, "/webhooks")
 	add(a.cfg.Jobs != nil, sectionJobs, "/jobs")
@@ -279,6 +290,7 @@ const (
 	sectionJobs      = "Jobs"
 	sectionAudit     = "Audit log"
 	sectionApprovals = "Approvals"
+	sectionServices  = "Services"
 )
 
 // next is the address of a list's next page: the same filters, and where it begins. Empty when there is none.

@@ -11,6 +11,8 @@ func pageData() map[string]any {
 	return map[string]any{
 		"acted":          actedPage{},
 		"adjust":         adjustPage{},
+		"approval":       approvalPage{},
+		"approvals":      approvalsPage{},
 		"audit":          auditPage{},
 		"dispute":        disputePage{},
 		"disputes":       disputesPage{},
@@ -25,6 +27,8 @@ func pageData() map[string]any {
 		"refund_preview": refundPreviewPage{},
 		"refund_stats":   refundStatsPage{},
 		"refunds":        refundsPage{},
+		"service":        servicePage{},
+		"services":       servicesPage{},
 		"user":           userPage{},
 		"users":          usersPage{},
 		"webhook":        eventPage{},
