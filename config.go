@@ -1,6 +1,7 @@
 package quickscale
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/quickscale/quickscale/internal/seal"
+	"github.com/quickscale/quickscale/internal/web"
 )
 
 // developmentSecret is what development seals with: known to everybody, so that mails survive a restart without any
@@ -57,6 +59,9 @@ func (c Config) complete() (Config, error) {
 		if len(c.WebhookSecrets) == 0 {
 			fault("Config.WebhookSecrets (STRIPE_WEBHOOK_SECRET) is required with a Stripe key; `stripe listen` or the endpoint's page shows it")
 		}
+	}
+	if c.Public, err = c.Public.complete(cmp.Or(c.Name, web.DefaultName), c.AdminEmail); err != nil {
+		faults = append(faults, err)
 	}
 	c.StripeURL = strings.TrimSuffix(c.StripeURL, "/")
 	if c.StripeURL != "" {

@@ -7,11 +7,10 @@ import (
 	"strings"
 
 	"github.com/quickscale/quickscale/auth"
-	"github.com/quickscale/quickscale/internal/problem"
 	"github.com/quickscale/quickscale/internal/web"
 )
 
-// Handler serves every package's routes at the paths of the HTTP contract, below the root of the site: /auth/,
+// Handler serves the public pages (see [Public]) and every package's routes at the paths of the HTTP contract, below the root of the site: /auth/,
 // /account/, /billing/, /credits/, /services/, /api/v1/, /mcp, /admin/, /webhooks/stripe and /static/, and in development
 // /dev/mail, /dev/stripe/ and /dev/ui. Other addresses get a page that says so. A host mounts it at "/" beside its own, more
 // specific routes, which it wraps in [App.Wrap].
@@ -37,13 +36,14 @@ func (a *App) routes() http.Handler {
 		pages.Handle(galleryPath, a.gallery)
 		pages.Handle(galleryPath+"/", a.gallery)
 	}
-	pages.HandleFunc("/", a.site.NotFound)
+	a.addPublic(pages)
+	pages.HandleFunc("/", a.site.Missing(pages))
 
 	mux := http.NewServeMux()
 	mux.Handle("/", a.Wrap(pages))
 	// Whoever calls the API reads JSON, also when the wrapping refuses the call.
 	mux.Handle(apiPath+"/", web.JSONOnly(a.Wrap(a.Auth.RefuseImpersonation(a.Services.APIHandler()))))
-	mux.Handle(mcpPath, a.Services.MCPHandler())
+	mux.Handle(mcpPath, a.shutTo(a.Services.MCPHandler()))
 	mux.Handle(a.site.AssetPath(), a.site.Assets())
 	// Some sites by which people log in have the browser send a form from there.
 	mux.Handle("POST "+authPath+"/oauth/{name}/callback", a.Auth.Handler())
@@ -52,32 +52,14 @@ func (a *App) routes() http.Handler {
 	if a.double != nil {
 		mux.Handle(doublePath+"/", http.StripPrefix(doublePath, a.double))
 	}
-	return mux
+	return a.traced(mux)
 }
 
 // Wrap is the middleware for the host's own pages: it knows who is signed in (auth.UserFrom), sets the security
-// headers, refuses what other sites send, and recovers from panics.
-func (a *App) Wrap(next http.Handler) http.Handler { return a.site.Protect(a.Auth.Load(next)) }
-
-// Health answers GET /healthz with 200 while the process runs, and GET /readyz with 200 when it can serve (see
-// [App.Ready]) and 503 otherwise. What is wrong is logged and not told.
-func (a *App) Health() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		web.JSON(w, http.StatusOK, map[string]string{"status": "ok"})
-	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		if err := a.Ready(r.Context()); err != nil {
-			a.cfg.Logger.ErrorContext(r.Context(), "not ready", "error", err)
-			a.site.FailJSON(w, r, errNotReady)
-			return
-		}
-		web.JSON(w, http.StatusOK, map[string]string{"status": "ready"})
-	})
-	return a.site.Protect(mux)
+// headers, refuses what other sites send, keeps people out during maintenance, and recovers from panics.
+func (a *App) Wrap(next http.Handler) http.Handler {
+	return a.site.Protect(a.Auth.Load(a.shutTo(next)))
 }
-
-var errNotReady = problem.New(problem.CodeUnavailable, "The application cannot serve yet.")
 
 // secure tells whether people come over https.
 func (a *App) secure() bool { return strings.HasPrefix(a.cfg.BaseURL, "https://") }

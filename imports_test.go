@@ -26,6 +26,7 @@ var allowed = map[string][]string{
 	"webhook/outbound":      {},
 	"admin":                 {"auth", "billing", "credits", "mail", "services", "webhook"},
 	"mail":                  {},
+	"telemetry":             {},
 }
 
 func TestImports_FollowTheRule(t *testing.T) {

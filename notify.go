@@ -37,6 +37,22 @@ func (a *App) wireMails() error {
 	return a.checkBillingMails()
 }
 
+// lowMail is the data of mails/credits.low.txt.
+type lowMail struct {
+	credits.LowBalance
+
+	// Buy is where packs are bought, and Stop where such mails are ended.
+	Buy, Stop string
+}
+
+// expiringMail is the data of mails/credits.expiring.txt.
+type expiringMail struct {
+	credits.ExpiringSoon
+
+	// Credits is the page of the credits, and Stop where such mails are ended.
+	Credits, Stop string
+}
+
 // onLow tops up an account that asks for it, and otherwise mails the person whose credits run low. How a top-up ends
 // billing tells them. Their programs are told in both cases.
 func (a *App) onLow(ctx context.Context, low credits.LowBalance) error {
@@ -47,11 +63,9 @@ func (a *App) onLow(ctx context.Context, low credits.LowBalance) error {
 	}
 	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
 		if off {
-			err := a.mailTo(ctx, tx, low.Account, kindLow, struct {
-				credits.LowBalance
-
-				Buy string
-			}{low, a.cfg.BaseURL + billingPath + "/"})
+			err := a.offerTo(ctx, tx, low.Account, kindLow, func(stop string) any {
+				return lowMail{low, a.cfg.BaseURL + billingPath + "/", stop}
+			})
 			if err != nil {
 				return err
 			}
@@ -63,11 +77,9 @@ func (a *App) onLow(ctx context.Context, low credits.LowBalance) error {
 // onExpiring mails the person whose credits expire soon, and tells their programs.
 func (a *App) onExpiring(ctx context.Context, soon credits.ExpiringSoon) error {
 	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		err := a.mailTo(ctx, tx, soon.Account, kindExpiring, struct {
-			credits.ExpiringSoon
-
-			Credits string
-		}{soon, a.cfg.BaseURL + creditsPath + "/"})
+		err := a.offerTo(ctx, tx, soon.Account, kindExpiring, func(stop string) any {
+			return expiringMail{soon, a.cfg.BaseURL + creditsPath + "/", stop}
+		})
 		if err != nil {
 			return err
 		}
@@ -86,6 +98,35 @@ func (a *App) mailTo(ctx context.Context, tx *sqlx.Tx, id, kind string, data any
 		m, err := a.mails.Compose(kind, u.Email, u.Name, data)
 		if err != nil {
 			return fmt.Errorf("quickscale: compose %s: %w", kind, err)
+		}
+		if err := a.Mail.EnqueueTx(ctx, tx, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// offerTo is mailTo for mails that people can do without: those who want none get none, and the others the link that ends
+// them, for the text and the header.
+func (a *App) offerTo(ctx context.Context, tx *sqlx.Tx, id, kind string, data func(stop string) any) error {
+	people, err := a.Auth.AccountContactsTx(ctx, tx, id)
+	if err != nil {
+		return err
+	}
+	for _, u := range people {
+		choice, err := a.Auth.MailChoiceTx(ctx, tx, u.ID)
+		if err != nil {
+			return err
+		}
+		if !choice.Wanted {
+			continue
+		}
+		m, err := a.mails.Compose(kind, u.Email, u.Name, data(choice.Stop))
+		if err != nil {
+			return fmt.Errorf("quickscale: compose %s: %w", kind, err)
+		}
+		if choice.OneClick {
+			m.Unsubscribe = choice.Stop
 		}
 		if err := a.Mail.EnqueueTx(ctx, tx, m); err != nil {
 			return err

@@ -22,7 +22,7 @@ func (a *App) wireOutbound() (err error) {
 	}
 	a.Outbound, err = outbound.New(outbound.Config{
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Jobs: a.jobs.Client(), Key: []byte(a.cfg.SecretKey), Types: append(append(outbound.DefaultTypes(), TypeCallEnded), a.cfg.OutboundTypes...),
-		OnDisabled: a.onDisabled, AllowLoopback: a.cfg.OutboundLoopback, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+		OnDisabled: a.onDisabled, Metrics: a.cfg.Metrics, AllowLoopback: a.cfg.OutboundLoopback, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	if err != nil {
 		return err

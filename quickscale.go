@@ -16,17 +16,19 @@ package quickscale
 import (
 	"context"
 	"crypto/ed25519"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/stripe/stripe-go/v76/client"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/quickscale/quickscale/admin"
 	"github.com/quickscale/quickscale/auth"
@@ -35,6 +37,7 @@ import (
 	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/internal/database"
 	"github.com/quickscale/quickscale/internal/jobs"
+	"github.com/quickscale/quickscale/internal/maintenance"
 	"github.com/quickscale/quickscale/internal/web"
 	"github.com/quickscale/quickscale/mail"
 	"github.com/quickscale/quickscale/services"
@@ -155,8 +158,17 @@ type Config struct {
 	Templates fs.FS
 	// Theme changes the look without a template. The zero value: the built-in look.
 	Theme Theme
+	// Public is what the public pages say: /, /about, /contact, /terms and /privacy. The zero value: general words.
+	Public Public
+	// WithoutPublicPages leaves them out, for hosts that have their own. A single one is replaced by the host's own route.
+	WithoutPublicPages bool
 	// Nav are links in the header before the built-in ones.
 	Nav []Link
+	// Metrics takes the measurements: those of the packages, and of HTTP, jobs, the database's pool and the disk. Package
+	// telemetry has one for Prometheus. Nil: OpenTelemetry's global one, which discards them unless the host sets another.
+	Metrics metric.MeterProvider
+	// Traces takes the spans of HTTP requests and of jobs. Nil: OpenTelemetry's global one.
+	Traces trace.TracerProvider
 	// JobPoll is how often an idle process looks for jobs, and so the longest that one which is due waits. 0: 200 ms.
 	JobPoll time.Duration
 	// Clock tells the time. Nil: time.Now.
@@ -192,6 +204,9 @@ type App struct {
 	double  *stripetest.Server // nil with a real Stripe
 	outbox  *mail.Outbox       // nil with a real mailer
 	gallery http.Handler       // nil in production
+	public  *web.Views         // nil without public pages
+	watch   *maintenance.Watch
+	ending  atomic.Bool // Stop was called
 	handler http.Handler
 }
 
@@ -205,8 +220,8 @@ func New(cfg Config) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &App{cfg: cfg, db: db}
-	for _, wire := range []func() error{a.wireSite, a.wireJobs, a.wireStripe, a.wireMail, a.wireMails, a.wireAuth, a.wireOutbound, a.wireCredits, a.wireBilling, a.wireServices, a.wireAdmin, a.wireTasks, a.checkTemplates} {
+	a := &App{cfg: cfg, db: db, watch: maintenance.NewWatch(db, cfg.Clock, cfg.Logger)}
+	for _, wire := range []func() error{a.wireSite, a.wireJobs, a.wireStripe, a.wireMail, a.wireMails, a.wireAuth, a.wireOutbound, a.wireCredits, a.wireBilling, a.wireServices, a.wireAdmin, a.wireTasks, a.wireMetrics, a.wirePublic, a.checkTemplates} {
 		if err := wire(); err != nil {
 			return nil, err
 		}
@@ -218,7 +233,7 @@ func New(cfg Config) (*App, error) {
 // Migrations are the schema changes of all packages, in order. River's own come with [App.Migrate].
 func migrationSets() []database.Migrations {
 	return []database.Migrations{
-		credits.Migrations(), webhook.Migrations(), outbound.Migrations(), mail.Migrations(), auth.Migrations(), billing.Migrations(), services.Migrations(), admin.Migrations(),
+		credits.Migrations(), webhook.Migrations(), outbound.Migrations(), mail.Migrations(), auth.Migrations(), billing.Migrations(), services.Migrations(), admin.Migrations(), maintenance.Migrations(),
 	}
 }
 
@@ -247,6 +262,7 @@ func (a *App) Start(ctx context.Context) error {
 // Stop takes no new jobs and waits for those that run, until ctx ends; what is cancelled then is done again later. Shut
 // the HTTP server down first.
 func (a *App) Stop(ctx context.Context) error {
+	a.ending.Store(true)
 	err := a.jobs.Stop(ctx)
 	a.Services.Flush()
 	if a.double != nil {
@@ -268,25 +284,6 @@ func (a *App) Simulated() []string {
 		names = append(names, "mail")
 	}
 	return names
-}
-
-// Ready tells whether the application can serve: the database answers and has all tables. The error says what is not.
-func (a *App) Ready(ctx context.Context) error {
-	if err := a.db.Ping(ctx); err != nil {
-		return err
-	}
-	missing, err := database.Pending(ctx, a.db, migrationSets()...)
-	if err != nil {
-		return err
-	}
-	behind, err := a.jobs.Pending(ctx)
-	if err != nil {
-		return err
-	}
-	if missing > 0 || behind {
-		return errors.New("quickscale: migrations are pending; call App.Migrate")
-	}
-	return nil
 }
 
 func (a *App) navigation() []web.Link {

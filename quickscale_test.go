@@ -197,7 +197,7 @@ func TestHandler_ServesTheContract(t *testing.T) {
 			"/auth/signup": 200, "/auth/login": 200, "/auth/password/forgot": 200, "/billing/": 200, "/services/": 200, "/dev/mail": 200, "/dev/stripe/": 200,
 			"/account/": 303, "/account/api-keys": 303, "/credits/": 303, "/billing/payments": 303,
 			"/api/v1/services": 401, "/api/v1/credits": 401, "/api/v1/nothing": 404,
-			"/admin/": 404, "/nowhere": 404, "/": 404, "/webhooks/stripe": 405,
+			"/admin/": 404, "/nowhere": 404, "/": 200, "/about": 200, "/webhooks/stripe": 405,
 			"/auth": 307, "/billing": 307,
 		} {
 			status, body, header := get(t, app.Handler(), path)
@@ -399,6 +399,15 @@ func TestNotify_MailsWhoseCreditsRunLowOrExpire(t *testing.T) {
 		t.Cleanup(func() { assert.NoError(t, app.Stop(context.Background())) })
 		u, err := app.Auth.CreateUser(t.Context(), auth.CreateUserParams{Email: "ada@example.com", Password: "correct horse battery", Verified: true, Role: auth.RoleUser})
 		require.NoError(t, err)
+		// The account is one of two people, and the other wants no such mails.
+		_, err = app.Auth.CreateOrganisation(t.Context(), auth.CreateOrganisationParams{UserID: u.ID, Name: "Acme", Share: true})
+		require.NoError(t, err)
+		ben, err := app.Auth.CreateUser(t.Context(), auth.CreateUserParams{Email: "ben@example.com", Password: "correct horse battery", Verified: true})
+		require.NoError(t, err)
+		const join = `INSERT INTO qs_auth_members (organisation_id, user_id, role, joined_at) VALUES (?, ?, 'billing', ?)`
+		_, err = db.Writer().ExecContext(t.Context(), db.Rebind(join), u.ID, ben.ID, database.At(time.Now()))
+		require.NoError(t, err)
+		require.NoError(t, app.Auth.SetNotify(t.Context(), ben.ID, false))
 		soon := time.Now().Add(48 * time.Hour)
 		_, err = app.Credits.Grant(t.Context(), credits.GrantParams{Account: u.ID, Amount: 10 * credits.Credit, Source: credits.Bonus, Reason: "Trial", ExpiresAt: &soon})
 		require.NoError(t, err)
@@ -428,6 +437,18 @@ func TestNotify_MailsWhoseCreditsRunLowOrExpire(t *testing.T) {
 			bySubject[m.Subject] = m
 		}
 		assert.Contains(t, bySubject["Low at QuickScale"].Text, "Only 4 left. http://127.0.0.1:1/billing/", "the host's own text")
-		assert.Contains(t, bySubject["Some of your credits for QuickScale expire soon"].Text, "/credits/")
+		expiring := bySubject["Some of your credits for QuickScale expire soon"].Text
+		assert.Contains(t, expiring, "/credits/")
+		_, stop, found := strings.Cut(expiring, "No more mails like this one: http://127.0.0.1:1")
+		require.True(t, found, expiring)
+		click := httptest.NewRequest(http.MethodPost, strings.TrimSpace(stop), strings.NewReader("List-Unsubscribe=One-Click"))
+		click.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		answer := httptest.NewRecorder()
+		app.Handler().ServeHTTP(answer, click)
+		assert.Equal(t, http.StatusOK, answer.Code)
+		assert.Contains(t, answer.Body.String(), "no more mails about your credits")
+		profile, err := app.Auth.Profile(t.Context(), u.ID)
+		require.NoError(t, err)
+		assert.False(t, profile.Notify, "one click without a log-in")
 	})
 }

@@ -1,6 +1,7 @@
 package quickscale
 
 import (
+	"embed"
 	"fmt"
 	"io/fs"
 	"path"
@@ -14,6 +15,9 @@ import (
 	"github.com/quickscale/quickscale/services"
 	"github.com/quickscale/quickscale/webhook/outbound"
 )
+
+//go:embed all:templates
+var publicFiles embed.FS
 
 // Template is one of the built-in templates.
 type Template struct {
@@ -30,7 +34,7 @@ func BuiltinTemplates() ([]Template, error) {
 		name  string
 		files fs.FS
 	}{
-		{"web", web.Templates()}, {"auth", auth.PageTemplates()}, {"billing", billing.PageTemplates()}, {"credits", credits.PageTemplates()},
+		{"web", web.Templates()}, {"public", web.SubTemplates(publicFiles)}, {"auth", auth.PageTemplates()}, {"billing", billing.PageTemplates()}, {"credits", credits.PageTemplates()},
 		{"services", services.PageTemplates()}, {"outbound", outbound.PageTemplates()}, {"admin", admin.PageTemplates()}, {"mail", mail.PageTemplates()},
 	} {
 		err := fs.WalkDir(area.files, ".", func(name string, entry fs.DirEntry, err error) error {

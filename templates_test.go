@@ -36,7 +36,7 @@ func TestBuiltinTemplates_CopiesOfAllOfThemStart(t *testing.T) {
 	for _, b := range builtin {
 		files[b.Path] = &fstest.MapFile{Data: b.Text}
 	}
-	for _, needed := range []string{"web/layout.html", "web/components/field.html", "auth/login.html", "auth/_account.html", "billing/offers.html", "outbound/endpoints.html", "mail/outbox.html"} {
+	for _, needed := range []string{"web/layout.html", "web/components/field.html", "auth/login.html", "auth/_account.html", "billing/offers.html", "public/home.html", "public/_hero.html", "outbound/endpoints.html", "mail/outbox.html"} {
 		assert.Contains(t, files, needed)
 	}
 	_, err = withTemplates(t, files)

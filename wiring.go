@@ -65,7 +65,7 @@ func (a *App) wireSite() (err error) {
 }
 
 func (a *App) wireJobs() (err error) {
-	a.jobs, err = jobs.New(jobs.Config{DB: a.db, PollInterval: a.cfg.JobPoll, Logger: a.cfg.Logger})
+	a.jobs, err = jobs.New(jobs.Config{DB: a.db, PollInterval: a.cfg.JobPoll, Traces: a.cfg.Traces, Logger: a.cfg.Logger})
 	return err
 }
 
@@ -100,7 +100,7 @@ func (a *App) wireStripe() error {
 	}
 	var err error
 	a.Webhooks, err = webhook.New(webhook.Config{
-		DB: a.db.Writer(), ReadDB: a.db.Reader(), Jobs: a.jobs.Client(), Secrets: a.cfg.WebhookSecrets, Livemode: a.cfg.live(), OnDead: a.onDead, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+		DB: a.db.Writer(), ReadDB: a.db.Reader(), Jobs: a.jobs.Client(), Secrets: a.cfg.WebhookSecrets, Livemode: a.cfg.live(), OnDead: a.onDead, Metrics: a.cfg.Metrics, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	if err != nil {
 		return err
@@ -155,7 +155,7 @@ func (a *App) wireMail() error {
 
 func (a *App) wireAuth() (err error) {
 	a.Auth, err = auth.New(auth.Config{
-		DB: a.db.Writer(), ReadDB: a.db.Reader(), Mail: a.Mail, BaseURL: a.cfg.BaseURL, Site: a.site, Panels: a.panels,
+		DB: a.db.Writer(), ReadDB: a.db.Reader(), Mail: a.Mail, BaseURL: a.cfg.BaseURL, Site: a.site, Panels: a.panels, Overview: a.overview,
 		MailTemplates: a.cfg.MailTemplates, AdminEmail: a.cfg.AdminEmail, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 		Secret: []byte(a.cfg.SecretKey), OAuth: a.cfg.OAuth, WithoutOrganisations: a.cfg.WithoutOrganisations, Permissions: a.cfg.Permissions, AccountData: a.accountData(),
 		StaffSecondFactor: a.cfg.StaffSecondFactor,
@@ -191,7 +191,7 @@ func (a *App) onEmailChange(ctx context.Context, tx *sqlx.Tx, u auth.User, _ str
 func (a *App) wireCredits() (err error) {
 	a.Credits, err = credits.New(credits.Config{
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Jobs: a.jobs.Client(), LowAt: a.cfg.LowCredits, OnLow: a.onLow, OnExpiring: a.onExpiring,
-		SigningKey: a.cfg.SealKey, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+		SigningKey: a.cfg.SealKey, Metrics: a.cfg.Metrics, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	if err != nil {
 		return err
@@ -356,6 +356,7 @@ const (
 	accountsEvery  = 24 * time.Hour
 	pruneEvery     = 24 * time.Hour
 	resumeEvery    = time.Minute
+	noticesEvery   = time.Minute
 	reconcileEvery = 6 * time.Hour
 )
 
@@ -377,6 +378,10 @@ func (a *App) wireTasks() error {
 			_, err := a.Services.Sweep(ctx)
 			return err
 		}},
+		{"services_recover", sweepEvery, func(ctx context.Context) error {
+			_, err := a.Services.Recover(ctx, services.DefaultLost)
+			return err
+		}},
 		{"services_prune", pruneEvery, func(ctx context.Context) error {
 			_, err := a.Services.Prune(ctx)
 			return err
@@ -389,12 +394,20 @@ func (a *App) wireTasks() error {
 			_, err := a.Auth.EraseDue(ctx)
 			return err
 		}},
+		{"auth_notices", noticesEvery, func(ctx context.Context) error {
+			_, err := a.Auth.SendNotices(ctx)
+			return err
+		}},
 		{string(admin.TaskCatalogue), catalogueEvery, a.Billing.SyncCatalogue},
 		{"billing_resume", resumeEvery, func(ctx context.Context) error {
 			_, changes := a.Billing.ResumeChanges(ctx)
 			_, refunds := a.Billing.ResumeRefunds(ctx)
 			_, topUps := a.Billing.ResumeTopUps(ctx)
 			return errors.Join(changes, refunds, topUps)
+		}},
+		{"billing_erase", sweepEvery, func(ctx context.Context) error {
+			_, err := a.Billing.EraseCustomers(ctx)
+			return err
 		}},
 		{"billing_topups", sweepEvery, func(ctx context.Context) error {
 			_, err := a.Billing.SweepTopUps(ctx)
@@ -474,7 +487,7 @@ func (a *App) topUpPanel(r *http.Request, account string) (auth.Panel, error) {
 
 // chrome surrounds every page: navigation, who is signed in, and what they have.
 func (a *App) chrome(r *http.Request) web.Chrome {
-	c := web.Chrome{Nav: a.navigation(), LoginURL: authPath + "/login", SignupURL: authPath + "/signup", LogoutURL: authPath + "/logout", BalanceURL: creditsPath + "/"}
+	c := web.Chrome{Nav: a.navigation(), Footer: a.publicLinks(), LoginURL: authPath + "/login", SignupURL: authPath + "/signup", LogoutURL: authPath + "/logout", BalanceURL: creditsPath + "/"}
 	u, ok := auth.UserFrom(r.Context())
 	account, _ := auth.AccountFrom(r.Context())
 	c.Nav = append(c.Nav, web.Link{Label: "Services", URL: servicesPath + "/"})

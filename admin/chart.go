@@ -3,38 +3,7 @@ package admin
 import (
 	"net/http"
 	"strconv"
-	"time"
 )
-
-// point is a figure of one day.
-type point struct {
-	Day   time.Time
-	Count int64
-}
-
-// dayChart is a row of bars, one per day, in the units of its view box, and the days in which something happened, for the
-// table that says the same.
-type dayChart struct {
-	Width, Height int
-	Bars          []bar
-	Days          []point
-}
-
-func newDayChart(points []point) dayChart {
-	c := dayChart{Width: max(1, len(points)) * barWidth, Height: chartHeight}
-	most := int64(1)
-	for _, p := range points {
-		most = max(most, p.Count)
-	}
-	for i, p := range points {
-		if p.Count > 0 {
-			c.Days = append(c.Days, p)
-		}
-		height := int(p.Count * chartHeight / most)
-		c.Bars = append(c.Bars, bar{X: i * barWidth, Y: chartHeight - height, Height: height})
-	}
-	return c
-}
 
 // daySpan is a choice of how many days the figures go back.
 type daySpan struct {

@@ -308,7 +308,7 @@ type refundStatsPage struct {
 	Stats billing.RefundStats `json:"stats"`
 	Rates []refundRate        `json:"-"`
 	Spans []daySpan           `json:"-"`
-	Chart dayChart            `json:"-"`
+	Chart web.Chart           `json:"-"`
 }
 
 // refundRate is a rate with its shares in percent.
@@ -334,11 +334,11 @@ func (a *Admin) showRefundStats(w http.ResponseWriter, r *http.Request) error {
 	for _, rate := range page.Stats.Rates {
 		page.Rates = append(page.Rates, refundRate{rate, percent(rate.ByMoney()), percent(rate.ByCount())})
 	}
-	points := make([]point, len(page.Stats.Days))
+	points := make([]web.Point, len(page.Stats.Days))
 	for i, d := range page.Stats.Days {
-		points[i] = point{d.Day, d.Refunds}
+		points[i] = web.Point{Label: d.Day.Format("2 Jan 2006"), Value: d.Refunds, Text: strconv.FormatInt(d.Refunds, 10)}
 	}
-	page.Chart = newDayChart(points)
+	page.Chart = web.NewChart("Refunds by day", "Day", "Refunds", points)
 	a.views.Respond(w, r, http.StatusOK, "refund_stats", page)
 	return nil
 }

@@ -184,7 +184,7 @@ type statsPage struct {
 
 	Stats webhook.Stats `json:"stats"`
 	Spans []span        `json:"-"`
-	Chart chart         `json:"-"`
+	Chart web.Chart     `json:"-"`
 }
 
 // span is a choice of how far back the figures go.
@@ -214,33 +214,18 @@ func (a *Admin) showEventStats(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// chart is a row of bars, one per hour, in the units of its view box.
-type chart struct {
-	Width, Height int
-	Bars          []bar
-	// Hours are those in which something happened, for the table that says the same.
-	Hours []webhook.Hour
-}
-
-type bar struct{ X, Y, Height int }
-
-const (
-	barWidth    = 10
-	chartHeight = 120
-)
-
-func newChart(hours []webhook.Hour) chart {
-	c := chart{Width: max(1, len(hours)) * barWidth, Height: chartHeight}
-	most := int64(1)
-	for _, h := range hours {
-		most = max(most, h.Received)
-	}
+// newChart shows the events received by hour. Its table says how many of them ended, too.
+func newChart(hours []webhook.Hour) web.Chart {
+	points := make([]web.Point, len(hours))
+	var rows [][]any
 	for i, h := range hours {
+		points[i] = web.Point{Label: h.Hour.UTC().Format("2 Jan 2006, 15:04 UTC"), Value: h.Received}
 		if h.Received+h.Ended > 0 {
-			c.Hours = append(c.Hours, h)
+			rows = append(rows, []any{points[i].Label, h.Received, h.Ended})
 		}
-		height := int(h.Received * chartHeight / most)
-		c.Bars = append(c.Bars, bar{X: i * barWidth, Y: chartHeight - height, Height: height})
 	}
+	c := web.NewChart("Events received by hour", "Hour", "Received", points)
+	c.Table.Columns = append(c.Table.Columns, web.Column{Label: "Ended", Number: true})
+	c.Table.Rows = rows
 	return c
 }

@@ -2,16 +2,10 @@ package auth
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/quickscale/quickscale/internal/web"
 )
-
-// step is one of the first things to do with an account.
-type step struct {
-	Label string `json:"label"`
-	URL   string `json:"url"`
-	Done  bool   `json:"done"`
-}
 
 // dashboardPage is the data of dashboard.html.
 type dashboardPage struct {
@@ -19,7 +13,13 @@ type dashboardPage struct {
 	User        User    `json:"user"`
 	Panels      []Panel `json:"panels"`
 	// Steps are empty when all are done.
-	Steps []step `json:"first_steps"`
+	Steps []Step `json:"first_steps"`
+	// Use, Expiring and Activity are those of [Overview].
+	Use         []DayFigure `json:"use,omitempty"`
+	Chart       *web.Chart  `json:"-"`
+	Expiring    []DayFigure `json:"expiring,omitempty"`
+	Activity    []Activity  `json:"activity,omitempty"`
+	ActivityURL string      `json:"-"`
 }
 
 func (a *Auth) showDashboard(w http.ResponseWriter, r *http.Request, u User) {
@@ -37,13 +37,22 @@ func (a *Auth) showDashboard(w http.ResponseWriter, r *http.Request, u User) {
 		a.cfg.Site.Fail(w, r, err)
 		return
 	}
-	page.Steps = []step{
+	page.Steps = []Step{
 		{"Confirm your e-mail address", a.cfg.AccountPath + "/security", u.Verified()},
 		{"Say what we may call you", a.cfg.AccountPath + "/profile", u.Name != ""},
 		{"Create an API key for your programs", a.cfg.AccountPath + "/api-keys", len(keys) > 0},
 	}
-	if page.Steps[0].Done && page.Steps[1].Done && page.Steps[2].Done {
-		page.Steps = []step{}
+	if a.cfg.Overview != nil {
+		o, err := a.cfg.Overview(r, u)
+		if err != nil {
+			a.cfg.Site.Fail(w, r, err)
+			return
+		}
+		page.Steps = append(page.Steps, o.Steps...)
+		page.Use, page.Chart, page.Expiring, page.Activity, page.ActivityURL = o.Use, useChart(o.Use), o.Expiring, o.Activity, o.ActivityURL
+	}
+	if !slices.ContainsFunc(page.Steps, func(s Step) bool { return !s.Done }) {
+		page.Steps = []Step{}
 	}
 	a.views.Respond(w, r, http.StatusOK, "dashboard", page)
 }

@@ -102,8 +102,8 @@ type CreateAPIKeyParams struct {
 }
 
 // CreateAPIKey makes a key. token is the whole key, and cannot be had again. [ErrUnverified] and [ErrDisabled] when the
-// account may have none; [ErrTooManyKeys] when it has 100; [ErrNoOrganisation] and
-// [ErrOrgRole] when they may have none of the account; [ErrNotFound]; a problem of code "invalid" that names the
+// account may have none; [ErrTooManyKeys] when it has 100; [ErrNoOrganisation],
+// [ErrOrgRole] and [ErrOrganisationEnds] when they may have none of the account; [ErrNotFound]; a problem of code "invalid" that names the
 // fields.
 func (a *Auth) CreateAPIKey(ctx context.Context, p CreateAPIKeyParams) (key APIKey, token string, err error) {
 	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
@@ -298,18 +298,23 @@ func (a *Auth) actsFor(k keyRow, u User, role *OrgRole) bool {
 }
 
 // mayMakeKeys checks that a locked user may have keys of an account, which is their own where it is empty.
-// [ErrNoOrganisation], [ErrOrgRole].
+// [ErrNoOrganisation], [ErrOrgRole], [ErrOrganisationEnds].
 func (a *Auth) mayMakeKeys(ctx context.Context, tx *sqlx.Tx, u userRow, account *string) error {
 	own := u.user().AccountID
 	setDefault(account, own)
 	if *account == own {
 		return nil
 	}
-	_, role, err := a.lockOrganisation(ctx, tx, *account, u.ID)
-	if err == nil && !role.MayMakeKeys() {
-		err = ErrOrgRole
+	o, role, err := a.lockOrganisation(ctx, tx, *account, u.ID)
+	switch {
+	case err != nil:
+		return err
+	case !role.MayMakeKeys():
+		return ErrOrgRole
+	case o.DeleteAt != nil:
+		return ErrOrganisationEnds
 	}
-	return err
+	return nil
 }
 
 func (a *Auth) touchKey(ctx context.Context, id string, now time.Time) error {

@@ -111,6 +111,8 @@ type Config struct {
 	MailLanguage func(ctx context.Context, address string) string
 	// Panels gives the cards of the dashboard. Nil: none.
 	Panels func(r *http.Request, u User) ([]Panel, error)
+	// Overview gives the dashboard what others know of the account. Nil: nothing.
+	Overview func(r *http.Request, u User) (Overview, error)
 	// AdminEmail is the address whose account becomes [RoleAdmin] at the moment when it is verified. Empty: none.
 	AdminEmail string
 	// SessionIdle is how long a session lives without a request. 0: a day.
@@ -143,7 +145,7 @@ type Config struct {
 	// LockFor is how long, a minute to a day. 0: 5 minutes.
 	LockFor time.Duration
 	// Secret seals what must be kept and read again, such as the secrets of authenticator apps: 32 bytes or more, the same
-	// in every process. Nil: authenticator apps are not offered.
+	// in every process. Nil: authenticator apps are not offered, and mails are ended only by who is logged in.
 	Secret []byte
 	// OAuth are other sites by which people can log in, in the order of their buttons. Each calls back at
 	// BaseURL + Path + "/oauth/" + its name + "/callback". Nil: none.
@@ -193,6 +195,7 @@ type Auth struct {
 	admin    string // AdminEmail in canonical form
 
 	box     *seal.Box          // nil without a Secret
+	stops   *seal.Box          // for links that end mails; nil without a Secret
 	party   *webauthn.WebAuthn // nil where browsers tie no passkey to the address
 	remotes map[string]*remote
 }
@@ -224,9 +227,7 @@ func New(cfg Config) (*Auth, error) {
 	if a.mails, err = mail.NewTemplates(mail.TemplatesConfig{Files: texts, Overrides: cfg.MailTemplates, Site: a.cfg.Site.Name()}); err != nil {
 		return nil, err
 	}
-	if a.hasher, err = newHasher(hashParams(), cfg.HashConcurrency); err != nil {
-		return nil, err
-	}
+	a.hasher = newHasher(hashParams(), cfg.HashConcurrency)
 	a.sessions = newSessionCache(cfg.SessionCache, cfg.Clock)
 	if err := a.prepareFactors(); err != nil {
 		return nil, err

@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
-	"encoding/base64"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/alexedwards/argon2id"
@@ -47,10 +47,8 @@ func (a *Auth) newCodes(ctx context.Context) (set codeSet, err error) {
 		if err != nil {
 			return codeSet{}, err
 		}
-		p := a.hasher.params
 		set.codes = append(set.codes, code[:backupChars/2]+"-"+code[backupChars/2:])
-		set.hashes = append(set.hashes, fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, p.Memory, p.Iterations, p.Parallelism,
-			base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(key)))
+		set.hashes = append(set.hashes, phc(a.hasher.params, salt, key))
 	}
 	return set, nil
 }
@@ -143,7 +141,7 @@ func (a *Auth) RegenerateBackupCodes(ctx context.Context, userID string, c Clien
 		if err := a.storeCodes(ctx, tx, u.ID, set); err != nil {
 			return err
 		}
-		return a.factorChanged(ctx, tx, u, EventBackupCodes, "", "New backup codes were made. The old ones do not work any more.", c)
+		return a.factorChanged(ctx, tx, u, EventBackupCodes, "", "", c)
 	})
 	if err != nil {
 		return nil, err
@@ -233,6 +231,5 @@ func (a *Auth) spendBackup(ctx context.Context, tx *sqlx.Tx, u userRow, found ch
 	if err != nil {
 		return err
 	}
-	return a.factorChanged(ctx, tx, u, EventBackupUsed, fmt.Sprintf("%d left", f.BackupCodes),
-		fmt.Sprintf("A backup code was used. %d are left.", f.BackupCodes), c)
+	return a.factorChanged(ctx, tx, u, EventBackupUsed, fmt.Sprintf("%d left", f.BackupCodes), strconv.Itoa(f.BackupCodes), c)
 }

@@ -194,7 +194,7 @@ func (a *Auth) AddPasskey(ctx context.Context, p AddPasskeyParams) (key Passkey,
 		if codes, err = a.storeFirstCodes(ctx, tx, u.ID, set); err != nil {
 			return err
 		}
-		return a.factorChanged(ctx, tx, u, EventPasskeyAdded, name, fmt.Sprintf("The passkey %q was added.", name), p.Client)
+		return a.factorChanged(ctx, tx, u, EventPasskeyAdded, name, name, p.Client)
 	})
 	if err == nil {
 		err = refused
@@ -347,8 +347,7 @@ func (a *Auth) usePasskey(ctx context.Context, tx *sqlx.Tx, u userRow, row passk
 		if _, err := a.db.ExecTx(ctx, tx, `UPDATE qs_auth_passkeys SET cloned_at = ? WHERE id = ?`, now, row.ID); err != nil {
 			return nil, fmt.Errorf("auth: note that passkey %s was copied: %w", row.ID, err)
 		}
-		return ErrPasskey, a.factorChanged(ctx, tx, u, EventPasskeyCloned, row.Name, fmt.Sprintf("The passkey %q was used in a way that only a copy of it could be. "+
-			"It does not work any more: remove it, and add a new one.", row.Name), c)
+		return ErrPasskey, a.factorChanged(ctx, tx, u, EventPasskeyCloned, row.Name, row.Name, c)
 	}
 	record, err := json.Marshal(credential)
 	if err != nil {

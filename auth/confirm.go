@@ -112,7 +112,7 @@ func (a *Auth) proof(ctx context.Context, p ConfirmParams) (acceptFunc, error) {
 	if err := a.countProof(ctx, p.SessionID); err != nil {
 		return nil, err
 	}
-	checked, err := a.checkHash(ctx, p.Password, known.PasswordHash)
+	checked, err := a.checkHash(ctx, p.Password, known)
 	if err != nil {
 		return nil, err
 	}

@@ -90,28 +90,29 @@ func (a *Auth) requestEmailChange(ctx context.Context, tx *sqlx.Tx, u userRow, a
 	if err := a.record(ctx, tx, u.ID, EventEmailAsked, "", c); err != nil {
 		return err
 	}
-	if err := a.mail(ctx, tx, u.Email, kindAsked, Mail{Name: u.Name, Address: address.shown, Link: a.url("/email/undo?token=" + url.QueryEscape(undo))}); err != nil {
+	if err := a.mail(ctx, tx, u, kindAsked, Mail{Name: u.Name, Address: address.shown, Link: a.url("/email/undo?token=" + url.QueryEscape(undo))}); err != nil {
 		return err
 	}
 	if allowed, err := a.mailAllowed(ctx, tx, address); err != nil || !allowed {
 		return err
 	}
-	taken, err := a.isTaken(ctx, tx, address.key)
+	taken, language, err := a.isTaken(ctx, tx, address.key)
 	if err != nil {
 		return err
 	}
 	if taken {
-		return a.send(ctx, tx, userRow{Email: address.shown}, kindExists, "")
+		return a.send(ctx, tx, userRow{Email: address.shown, Language: language}, kindExists, "")
 	}
-	return a.mail(ctx, tx, address.shown, kindChangeTo, Mail{Link: a.url("/email/confirm?token=" + url.QueryEscape(confirm))})
+	return a.mail(ctx, tx, userRow{Email: address.shown, Language: u.Language}, kindChangeTo, Mail{Link: a.url("/email/confirm?token=" + url.QueryEscape(confirm))})
 }
 
-func (a *Auth) isTaken(ctx context.Context, tx *sqlx.Tx, key string) (bool, error) {
-	var n int
-	if err := a.db.GetTx(ctx, tx, &n, `SELECT COUNT(*) FROM qs_auth_users WHERE email_key = ?`, key); err != nil {
-		return false, fmt.Errorf("auth: look for an address: %w", err)
+// isTaken tells whether there is an account with an address, and the language of its owner.
+func (a *Auth) isTaken(ctx context.Context, tx *sqlx.Tx, key string) (taken bool, language string, err error) {
+	err = a.db.GetTx(ctx, tx, &language, `SELECT language FROM qs_auth_users WHERE email_key = ?`, key)
+	if err != nil && !database.IsNoRows(err) {
+		return false, "", fmt.Errorf("auth: look for an address: %w", err)
 	}
-	return n > 0, nil
+	return err == nil, language, nil
 }
 
 // dropPendingChange gives up the change of a locked user that waits, if any.
@@ -183,7 +184,7 @@ func (a *Auth) ConfirmEmailChange(ctx context.Context, token string, c Client) e
 		case u.DisabledAt != nil:
 			return ErrDisabled
 		}
-		taken, err := a.isTaken(ctx, tx, change.NewKey)
+		taken, _, err := a.isTaken(ctx, tx, change.NewKey)
 		if err != nil {
 			return err
 		}
@@ -199,7 +200,7 @@ func (a *Auth) ConfirmEmailChange(ctx context.Context, token string, c Client) e
 		if err := a.moveTo(ctx, tx, &u, change.NewEmail, change.NewKey, EventEmailChanged, c); err != nil {
 			return err
 		}
-		return a.mail(ctx, tx, change.OldEmail, kindChanged, Mail{Name: u.Name, Address: u.Email, Link: a.url("/email/undo?token=" + url.QueryEscape(undo))})
+		return a.mail(ctx, tx, userRow{Email: change.OldEmail, Language: u.Language}, kindChanged, Mail{Name: u.Name, Address: u.Email, Link: a.url("/email/undo?token=" + url.QueryEscape(undo))})
 	})
 	if database.IsUniqueViolation(err) {
 		return ErrLink // somebody signed up with it at this moment
@@ -243,7 +244,7 @@ func (a *Auth) UndoEmailChange(ctx context.Context, token string, c Client) erro
 			return ErrLink // it was changed again, and that has a way back of its own
 		}
 		if change.ConfirmedAt != nil {
-			taken, err := a.isTaken(ctx, tx, change.OldKey)
+			taken, _, err := a.isTaken(ctx, tx, change.OldKey)
 			if err != nil {
 				return err
 			}

@@ -1,13 +1,12 @@
 package auth
 
 import (
-	"archive/zip"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -24,6 +23,9 @@ const DefaultDeletionGrace = 14 * 24 * time.Hour
 type AccountData struct {
 	// Name is the file's name in the export, without its ending; lower case.
 	Name string
+	// Left says in a sentence what of the account is lost with it, such as credits, for who is about to delete it. Empty:
+	// nothing.
+	Left func(ctx context.Context, account string) (string, error)
 	// Export writes the account's data as one JSON value.
 	Export func(ctx context.Context, w io.Writer, account string) error
 	// Closing is called when the deletion is asked for: from then on nothing may renew. It is outside of any transaction, and
@@ -93,15 +95,38 @@ func (a *Auth) AskForDeletion(ctx context.Context, userID, keepSession string, c
 	if err != nil || !asked {
 		return at, err
 	}
+	a.closing(ctx, account)
+	return at, nil
+}
+
+// closing tells that an account is to end. What fails is made up for when it does.
+func (a *Auth) closing(ctx context.Context, account string) {
 	for _, d := range a.cfg.AccountData {
 		if d.Closing == nil {
 			continue
 		}
 		if err := d.Closing(ctx, account); err != nil {
-			a.cfg.Logger.ErrorContext(ctx, "closing an account", slog.String("part", d.Name), slog.String("user", userID), slog.Any("error", err))
+			a.cfg.Logger.ErrorContext(ctx, "closing an account", slog.String("part", d.Name), slog.String("account", account), slog.Any("error", err))
 		}
 	}
-	return at, nil
+}
+
+// left is what is lost with an account, a sentence each.
+func (a *Auth) left(ctx context.Context, account string) ([]string, error) {
+	sentences := []string{}
+	for _, d := range a.cfg.AccountData {
+		if d.Left == nil {
+			continue
+		}
+		s, err := d.Left(ctx, account)
+		if err != nil {
+			return nil, fmt.Errorf("auth: what is left of %s of account %s: %w", d.Name, account, err)
+		}
+		if s != "" {
+			sentences = append(sentences, s)
+		}
+	}
+	return sentences, nil
 }
 
 // leavesNoOrphan checks that no organisation with other members loses its last owner with the user; [ErrLastOwner].
@@ -139,9 +164,16 @@ func (a *Auth) CancelDeletion(ctx context.Context, userID string, c Client) erro
 // eraseBatch bounds how many accounts one call erases.
 const eraseBatch = 100
 
-// EraseDue erases the accounts whose time has come, at most 100, and returns how many. An account that cannot be erased
-// is tried again by the next call; the error names all of them. Call it every few minutes.
+// EraseDue erases the organisations and accounts whose time has come, at most 100 of each, and returns how many. What
+// cannot be erased is tried again by the next call; the error names all of them. Call it every few minutes.
 func (a *Auth) EraseDue(ctx context.Context) (erased int, err error) {
+	// An organisation goes first: its last owner may wait for it.
+	organisations, orgErr := a.eraseOrganisations(ctx)
+	people, err := a.erasePeople(ctx)
+	return organisations + people, errors.Join(orgErr, err)
+}
+
+func (a *Auth) erasePeople(ctx context.Context) (erased int, err error) {
 	var due []string
 	const query = `SELECT id FROM qs_auth_users WHERE delete_at IS NOT NULL AND delete_at <= ? ORDER BY delete_at LIMIT ?`
 	if err := a.db.Select(ctx, &due, query, database.At(a.now()), eraseBatch); err != nil {
@@ -158,12 +190,55 @@ func (a *Auth) EraseDue(ctx context.Context) (erased int, err error) {
 	return erased, errors.Join(failed...)
 }
 
+// errAccountsChanged says that somebody joined or left an organisation while a person was being erased; it is tried again.
+var errAccountsChanged = errors.New("auth: the organisations that end with the person have changed meanwhile")
+
 // erase ends what goes on outside for each account that ends with the person, then deletes them in one transaction.
 func (a *Auth) erase(ctx context.Context, userID string) error {
-	accounts, err := a.endingAccounts(ctx, userID)
+	u, err := a.FindUser(ctx, userID)
+	if errors.Is(err, ErrNotFound) {
+		return nil // another process was faster
+	}
 	if err != nil {
 		return err
 	}
+	var alone []string
+	if err := a.db.Select(ctx, &alone, selectAlone, userID); err != nil {
+		return fmt.Errorf("auth: organisations of user %s: %w", userID, err)
+	}
+	if err := a.closeAccounts(ctx, slices.Concat(alone, []string{u.AccountID})); err != nil {
+		return err
+	}
+	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		u, err := a.lockUser(ctx, tx, userID)
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if u.DeleteAt == nil || u.DeleteAt.After(a.now()) {
+			return nil // it was cancelled meanwhile
+		}
+		ending, err := a.lockAlone(ctx, tx, u.ID)
+		if err != nil {
+			return err
+		}
+		if !slices.Equal(ending, alone) {
+			return errAccountsChanged
+		}
+		if err := a.leavesNoOrphan(ctx, tx, u.ID); err != nil {
+			return err
+		}
+		if err := a.eraseAccounts(ctx, tx, slices.Concat(ending, []string{u.user().AccountID})); err != nil {
+			return err
+		}
+		return a.deleteUser(ctx, tx, u)
+	})
+}
+
+// closeAccounts ends what goes on outside for accounts that end.
+func (a *Auth) closeAccounts(ctx context.Context, accounts []string) error {
 	for _, d := range a.cfg.AccountData {
 		for _, account := range accounts {
 			if d.Close == nil {
@@ -174,47 +249,39 @@ func (a *Auth) erase(ctx context.Context, userID string) error {
 			}
 		}
 	}
-	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		u, err := a.lockUser(ctx, tx, userID)
-		if errors.Is(err, ErrNotFound) {
-			return nil // another process was faster
-		}
-		if err != nil {
-			return err
-		}
-		if u.DeleteAt == nil || u.DeleteAt.After(a.now()) {
-			return nil // it was cancelled meanwhile
-		}
-		if err := a.leavesNoOrphan(ctx, tx, u.ID); err != nil {
-			return err
-		}
-		for _, d := range a.cfg.AccountData {
-			for _, account := range accounts {
-				if d.Erase == nil {
-					continue
-				}
-				if err := d.Erase(ctx, tx, account); err != nil {
-					return fmt.Errorf("erase %s: %w", d.Name, err)
-				}
-			}
-		}
-		return a.deleteUser(ctx, tx, u)
-	})
+	return nil
 }
 
-// endingAccounts are a person's own account, and the organisations that nobody else is in.
-func (a *Auth) endingAccounts(ctx context.Context, userID string) ([]string, error) {
-	u, err := a.FindUser(ctx, userID)
-	if err != nil {
-		return nil, err
+// eraseAccounts erases what others keep about accounts that end.
+func (a *Auth) eraseAccounts(ctx context.Context, tx *sqlx.Tx, accounts []string) error {
+	for _, d := range a.cfg.AccountData {
+		for _, account := range accounts {
+			if d.Erase == nil {
+				continue
+			}
+			if err := d.Erase(ctx, tx, account); err != nil {
+				return fmt.Errorf("erase %s: %w", d.Name, err)
+			}
+		}
 	}
-	var alone []string
-	const query = `SELECT m.organisation_id FROM qs_auth_members m WHERE m.user_id = ?
-		AND NOT EXISTS (SELECT 1 FROM qs_auth_members x WHERE x.organisation_id = m.organisation_id AND x.user_id <> m.user_id)`
-	if err := a.db.Select(ctx, &alone, query, userID); err != nil {
+	return nil
+}
+
+// selectAlone are the organisations in which a person is and nobody else.
+const selectAlone = `SELECT m.organisation_id FROM qs_auth_members m WHERE m.user_id = ?
+	AND NOT EXISTS (SELECT 1 FROM qs_auth_members x WHERE x.organisation_id = m.organisation_id AND x.user_id <> m.user_id) ORDER BY m.organisation_id`
+
+// lockAlone locks all organisations of a person, so that nobody joins or leaves, and returns those of selectAlone.
+func (a *Auth) lockAlone(ctx context.Context, tx *sqlx.Tx, userID string) (alone []string, err error) {
+	const lock = `SELECT id FROM qs_auth_organisations WHERE id IN (SELECT organisation_id FROM qs_auth_members WHERE user_id = ?) ORDER BY id`
+	var locked []string
+	if err = a.db.SelectTx(ctx, tx, &locked, lock+a.db.Dialect().ForUpdate(), userID); err == nil {
+		err = a.db.SelectTx(ctx, tx, &alone, selectAlone, userID)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("auth: organisations of user %s: %w", userID, err)
 	}
-	return append([]string{u.AccountID}, alone...), nil
+	return alone, nil
 }
 
 // deleteUser removes a locked user with all that hangs on them. The security events stay, by an id that is nobody's.
@@ -229,115 +296,15 @@ func (a *Auth) deleteUser(ctx context.Context, tx *sqlx.Tx, u userRow) error {
 			return fmt.Errorf("auth: delete organisation %s: %w", id, err)
 		}
 	}
+	// Those to the person's address name it, whatever became of them.
+	if _, err := a.db.ExecTx(ctx, tx, `DELETE FROM qs_auth_invitations WHERE email_key = ?`, u.EmailKey); err != nil {
+		return fmt.Errorf("auth: invitations of user %s: %w", u.ID, err)
+	}
 	if _, err := a.db.ExecTx(ctx, tx, `DELETE FROM qs_auth_users WHERE id = ?`, u.ID); err != nil {
 		return fmt.Errorf("auth: delete user %s: %w", u.ID, err)
 	}
 	if err := a.record(ctx, tx, u.ID, EventErased, "", Client{}); err != nil {
 		return err
 	}
-	return a.sendTo(ctx, tx, kindErased, u.Email, "", struct{}{})
-}
-
-// exported is account.json of an export.
-type exported struct {
-	User     User      `json:"user"`
-	Profile  Profile   `json:"profile"`
-	Accounts []Account `json:"accounts"`
-	Sessions []Session `json:"sessions"`
-	APIKeys  []APIKey  `json:"api_keys"`
-	Events   []Event   `json:"security_events"`
-}
-
-// Export writes a zip file of everything that is kept about a person and their own account: account.json, picture.png,
-// and NAME.json of each Config.AccountData. What belongs to an organisation is the organisation's. [ErrNotFound].
-func (a *Auth) Export(ctx context.Context, w io.Writer, userID string, c Client) error {
-	all, err := a.gather(ctx, userID)
-	if err != nil {
-		return err
-	}
-	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return a.record(ctx, tx, userID, EventExported, "", c) })
-	if err != nil {
-		return err
-	}
-	z := zip.NewWriter(w)
-	file, err := z.Create("account.json")
-	if err == nil {
-		encoder := json.NewEncoder(file)
-		encoder.SetIndent("", "  ")
-		err = encoder.Encode(all)
-	}
-	if err == nil {
-		err = a.exportPicture(ctx, z, userID)
-	}
-	for _, d := range a.cfg.AccountData {
-		if err == nil && d.Export != nil {
-			if file, err = z.Create(d.Name + ".json"); err == nil {
-				err = d.Export(ctx, file, all.User.AccountID)
-			}
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("auth: export user %s: %w", userID, err)
-	}
-	return z.Close()
-}
-
-func (a *Auth) exportPicture(ctx context.Context, z *zip.Writer, userID string) error {
-	id, err := a.PictureID(ctx, userID)
-	if err != nil || id == "" {
-		return err
-	}
-	data, err := a.Picture(ctx, id)
-	if err != nil {
-		return err
-	}
-	file, err := z.Create("picture.png")
-	if err == nil {
-		_, err = file.Write(data)
-	}
-	return err
-}
-
-// gather reads what this package keeps about a person, page by page.
-func (a *Auth) gather(ctx context.Context, userID string) (all exported, err error) {
-	if all.User, err = a.FindUser(ctx, userID); err != nil {
-		return all, err
-	}
-	if all.Profile, err = a.Profile(ctx, userID); err != nil {
-		return all, err
-	}
-	if all.Accounts, err = a.Accounts(ctx, userID); err != nil {
-		return all, err
-	}
-	all.Sessions, err = pages(func(before string) ([]Session, bool, error) {
-		return a.Sessions(ctx, SessionsParams{UserID: userID, Before: before, Limit: MaxPage})
-	}, func(s Session) string { return s.ID })
-	if err != nil {
-		return all, err
-	}
-	all.APIKeys, err = pages(func(before string) ([]APIKey, bool, error) {
-		return a.APIKeys(ctx, APIKeysParams{UserID: userID, Before: before, Limit: MaxPage})
-	}, func(k APIKey) string { return k.ID })
-	if err != nil {
-		return all, err
-	}
-	all.Events, err = pages(func(before string) ([]Event, bool, error) {
-		return a.SecurityEvents(ctx, EventsParams{UserID: userID, Before: before, Limit: MaxPage})
-	}, func(e Event) string { return e.ID })
-	return all, err
-}
-
-// pages reads a whole list.
-func pages[T any](page func(before string) ([]T, bool, error), id func(T) string) (all []T, err error) {
-	before := ""
-	for {
-		some, more, err := page(before)
-		if err != nil {
-			return nil, err
-		}
-		if all = append(all, some...); !more {
-			return all, nil
-		}
-		before = id(some[len(some)-1])
-	}
+	return a.sendIn(ctx, tx, u.Language, kindErased, u.Email, "", struct{}{})
 }

@@ -44,6 +44,8 @@ var (
 	ErrNoSession error = problem.New(problem.CodeNotFound, "There is no such session.")
 	// ErrRole: the role is none of the three.
 	ErrRole error = problem.New(problem.CodeInvalid, "The role must be user, staff or admin.")
+	// ErrNoFactors: the account has no second step.
+	ErrNoFactors error = problem.New("no_second_step", "This account has no second step: there is nothing to take off.")
 	// ErrTooManyKeys: the account has as many API keys as it may have.
 	ErrTooManyKeys error = problem.New("too_many_keys", "You have as many API keys as an account can have. Revoke one first.")
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -17,6 +18,7 @@ type EventKind string
 // The kinds of security events.
 const (
 	EventSignUp          EventKind = "signup"
+	EventSignUpKnown     EventKind = "signup_known" // somebody signed up with an address that has an account
 	EventVerified        EventKind = "verified"
 	EventLogIn           EventKind = "login"
 	EventLogInFailed     EventKind = "login_failed"
@@ -49,7 +51,7 @@ func (k EventKind) Label() string {
 		return label
 	}
 	return map[EventKind]string{
-		EventSignUp: "Signed up", EventVerified: "Address confirmed", EventLogIn: "Logged in", EventLogInFailed: "Wrong password",
+		EventSignUp: "Signed up", EventSignUpKnown: "Sign-up with this address", EventVerified: "Address confirmed", EventLogIn: "Logged in", EventLogInFailed: "Wrong password",
 		EventLocked: "Locked after wrong passwords", EventUnlocked: "Unlocked", EventLogOut: "Logged out", EventPasswordChanged: "Password changed",
 		EventPasswordReset: "Password reset", EventKeyCreated: "API key created", EventKeyRevoked: "API key revoked", EventKeyReplaced: "API key replaced",
 		EventSessionRevoked: "Session ended", EventRoleChanged: "Role changed", EventDisabled: "Account closed", EventEnabled: "Account opened again", EventConfirmed: "Proved who it is", EventConfirmFailed: "Wrong password when asked again", EventNewDevice: "New browser",
@@ -75,27 +77,40 @@ func (e Event) Device() string { return deviceOf(e.Agent) }
 // record writes an event in the transaction of its cause. userID is "" where an unknown address was tried. The log line
 // has all fields, in this order, empty or not, and is written at once; when the transaction fails there is an error line of the request beside it.
 func (a *Auth) record(ctx context.Context, tx *sqlx.Tx, userID string, kind EventKind, detail string, c Client) error {
-	id, err := newID()
-	if err != nil {
-		return err
-	}
+	return a.recordAll(ctx, tx, userID, detail, c, kind)
+}
+
+// recordAll writes several events of one moment, in one statement.
+func (a *Auth) recordAll(ctx context.Context, tx *sqlx.Tx, userID, detail string, c Client, kinds ...EventKind) error {
 	var user *string
 	if userID != "" {
 		a.sessions.forget(userID)
 		user = &userID
 	}
-	const insert = `INSERT INTO qs_auth_events (id, user_id, kind, detail, ip, agent, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)`
-	if _, err := a.db.ExecTx(ctx, tx, insert, id, user, kind, detail, c.IP, cleanText(c.Agent), database.At(a.now())); err != nil {
-		return fmt.Errorf("auth: record %s of user %s: %w", kind, userID, err)
-	}
-	if a.cfg.Hooks.OnEvent != nil {
-		e := Event{ID: id, Kind: kind, Detail: detail, IP: c.IP, Agent: cleanText(c.Agent), CreatedAt: a.now()}
-		if err := a.cfg.Hooks.OnEvent(ctx, tx, userID, e); err != nil {
+	now := a.now()
+	events, args := make([]Event, len(kinds)), []any{}
+	for i, kind := range kinds {
+		id, err := newID()
+		if err != nil {
 			return err
 		}
+		events[i] = Event{ID: id, Kind: kind, Detail: detail, IP: c.IP, Agent: cleanText(c.Agent), CreatedAt: now}
+		args = append(args, id, user, kind, detail, c.IP, events[i].Agent, database.At(now))
 	}
-	a.cfg.Logger.InfoContext(ctx, "security event", slog.String("event", string(kind)), slog.String("user", userID), slog.String("detail", detail),
-		slog.String("ip", c.IP), slog.String("agent", cleanText(c.Agent)), slog.String("id", id))
+	const row = `(?, ?, ?, ?, ?, ?, ?)`
+	insert := `INSERT INTO qs_auth_events (id, user_id, kind, detail, ip, agent, created_at) VALUES ` + row + strings.Repeat(`, `+row, len(kinds)-1)
+	if _, err := a.db.ExecTx(ctx, tx, insert, args...); err != nil {
+		return fmt.Errorf("auth: record %s of user %s: %w", kinds[0], userID, err)
+	}
+	for _, e := range events {
+		if a.cfg.Hooks.OnEvent != nil {
+			if err := a.cfg.Hooks.OnEvent(ctx, tx, userID, e); err != nil {
+				return err
+			}
+		}
+		a.cfg.Logger.InfoContext(ctx, "security event", slog.String("event", string(e.Kind)), slog.String("user", userID), slog.String("detail", detail),
+			slog.String("ip", c.IP), slog.String("agent", e.Agent), slog.String("id", e.ID))
+	}
 	return nil
 }
 

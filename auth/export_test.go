@@ -12,22 +12,12 @@ import (
 )
 
 // UseHashMemory replaces the cost of hashing, in KiB with one pass.
-func (a *Auth) UseHashMemory(kib uint32) error {
-	h, err := newHasher(argon2id.Params{Memory: kib, Iterations: 1, Parallelism: 1, SaltLength: 16, KeyLength: 32}, a.cfg.HashConcurrency)
-	if err == nil {
-		a.hasher = h
-	}
-	return err
+func (a *Auth) UseHashMemory(kib uint32) {
+	a.hasher = newHasher(argon2id.Params{Memory: kib, Iterations: 1, Parallelism: 1, SaltLength: 16, KeyLength: 32}, a.cfg.HashConcurrency)
 }
 
 // UseDefaultHash puts the cost of hashing back.
-func (a *Auth) UseDefaultHash() error {
-	h, err := newHasher(hashParams(), a.cfg.HashConcurrency)
-	if err == nil {
-		a.hasher = h
-	}
-	return err
-}
+func (a *Auth) UseDefaultHash() { a.hasher = newHasher(hashParams(), a.cfg.HashConcurrency) }
 
 // Hashes is how many passwords were hashed or compared.
 func (a *Auth) Hashes() int64 { return a.hasher.hashes.Load() }
@@ -64,7 +54,14 @@ func IsSecret(s string) bool { return isSecret(s) }
 
 // MatchImported compares a password with a hash of another system.
 func MatchImported(password, stored string) (right, imported bool, err error) {
-	return matchImported(password, stored)
+	right, err = matchImported(password, stored)
+	return right, isImported(stored), err
+}
+
+// MissingMemory is what makes up for a hash of so much memory and so many passes, beside one as new ones are.
+func MissingMemory(memory, passes uint32) uint32 {
+	now := hashParams()
+	return missing(&now, &argon2id.Params{Memory: memory, Iterations: passes})
 }
 
 // CommonPasswords is how many passwords are known as common.

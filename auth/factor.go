@@ -65,17 +65,25 @@ func (a *Auth) factorsTx(ctx context.Context, tx *sqlx.Tx, userID string) (Facto
 }
 
 // ResetFactors takes the authenticator app, the backup codes and all passkeys of a user away and ends all sessions: the
-// way back for who has lost them all, after staff has made sure by other means who asks. The owner is told by mail.
-// Whoever has no password then asks for one by mail. [ErrNotFound].
-func (a *Auth) ResetFactors(ctx context.Context, userID string) error {
-	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return a.ResetFactorsTx(ctx, tx, userID) })
+// way back for who has lost them all, after staff has made sure by other means who asks. The owner is told by mail, and the
+// event is recorded with c, which is where staff did it. Whoever has no password then asks for one by mail. [ErrNotFound];
+// [ErrNoFactors] where there is nothing to take away.
+func (a *Auth) ResetFactors(ctx context.Context, userID string, c Client) error {
+	return a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error { return a.ResetFactorsTx(ctx, tx, userID, c) })
 }
 
 // ResetFactorsTx is [Auth.ResetFactors] inside tx.
-func (a *Auth) ResetFactorsTx(ctx context.Context, tx *sqlx.Tx, userID string) error {
+func (a *Auth) ResetFactorsTx(ctx context.Context, tx *sqlx.Tx, userID string, c Client) error {
 	u, err := a.lockUser(ctx, tx, userID)
 	if err != nil {
 		return err
+	}
+	f, err := a.factorsTx(ctx, tx, u.ID)
+	if err != nil {
+		return err
+	}
+	if !f.Second() && f.BackupCodes == 0 {
+		return ErrNoFactors
 	}
 	if err := a.deleteFactors(ctx, tx, u.ID); err != nil {
 		return err
@@ -83,7 +91,11 @@ func (a *Auth) ResetFactorsTx(ctx context.Context, tx *sqlx.Tx, userID string) e
 	if err := a.endSessions(ctx, tx, u.ID, ""); err != nil {
 		return err
 	}
-	return a.factorChanged(ctx, tx, u, EventFactorsReset, "", "The second step was taken off your account by our staff: authenticator app, backup codes and passkeys are removed, and all devices were logged out.", Client{})
+	if err := a.record(ctx, tx, u.ID, EventFactorsReset, "", c); err != nil {
+		return err
+	}
+	// Where the staff sat is none of the person's business.
+	return a.notify(ctx, tx, u, kindChange, Notice{Name: u.Name, Event: EventFactorsReset})
 }
 
 func (a *Auth) deleteFactors(ctx context.Context, tx *sqlx.Tx, userID string) error {
@@ -99,28 +111,12 @@ func (a *Auth) deleteFactors(ctx context.Context, tx *sqlx.Tx, userID string) er
 	return nil
 }
 
-// factorChanged records a change of how an account is entered and tells its owner.
-func (a *Auth) factorChanged(ctx context.Context, tx *sqlx.Tx, u userRow, kind EventKind, detail, what string, c Client) error {
+// factorChanged records a change of how an account is entered and tells its owner. about is what the mail names.
+func (a *Auth) factorChanged(ctx context.Context, tx *sqlx.Tx, u userRow, kind EventKind, detail, about string, c Client) error {
 	if err := a.record(ctx, tx, u.ID, kind, detail, c); err != nil {
 		return err
 	}
-	data := changeMail{Mail: Mail{Name: u.Name, LogIn: a.url("/login"), SignUp: a.url("/signup"), Forgot: a.url("/password/forgot")},
-		What: what, Device: deviceOf(c.Agent), Security: a.cfg.BaseURL + a.cfg.AccountPath + "/security"}
-	return a.sendTo(ctx, tx, kindChange, u.Email, u.Name, data)
-}
-
-// kindChange is the mail about a change of how an account is entered.
-const kindChange = "auth.change"
-
-// changeMail is what auth.change.txt is executed with.
-type changeMail struct {
-	Mail
-	// What happened, as a sentence or two.
-	What string
-	// Device is where it was done; empty for staff.
-	Device string
-	// Security is the page where it can be undone.
-	Security string
+	return a.notify(ctx, tx, u, kindChange, Notice{Name: u.Name, Event: kind, About: about, Device: deviceOf(c.Agent), IP: c.IP})
 }
 
 // checkFactors returns what is wrong with the configuration.
@@ -144,6 +140,9 @@ func (a *Auth) checkFactors() (faults []error) {
 // prepareFactors makes what the checked configuration describes.
 func (a *Auth) prepareFactors() (err error) {
 	if len(a.cfg.Secret) > 0 {
+		if a.stops, err = seal.New(a.cfg.Secret, "auth unsubscribe"); err != nil {
+			return err
+		}
 		if a.box, err = seal.New(a.cfg.Secret, "auth"); err != nil {
 			return err
 		}

@@ -29,6 +29,7 @@ func (a *Auth) Handler() http.Handler {
 	a.emailRoutes(mux)
 	a.oauthRoutes(mux)
 	a.secondRoutes(mux)
+	a.notifyRoutes(mux)
 	mux.HandleFunc(at+"/", a.cfg.Site.Missing(mux))
 
 	at = a.cfg.AccountPath

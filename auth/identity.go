@@ -106,7 +106,7 @@ func (a *Auth) link(ctx context.Context, tx *sqlx.Tx, u userRow, who claim, c Cl
 		return err
 	}
 	label := a.labelOf(who.Provider)
-	return a.factorChanged(ctx, tx, u, EventLinked, label, fmt.Sprintf("An account at %s was linked: who can use that one can log in here.", label), c)
+	return a.factorChanged(ctx, tx, u, EventLinked, label, label, c)
 }
 
 // Unlink takes a linked account away. The caller has just seen the person prove who they are; the owner is told by mail.
@@ -135,7 +135,7 @@ func (a *Auth) Unlink(ctx context.Context, userID, id string, c Client) error {
 			return err // rolls back
 		}
 		label := a.labelOf(provider)
-		return a.factorChanged(ctx, tx, u, EventUnlinked, label, fmt.Sprintf("The account at %s was unlinked: it does not let anybody in any more.", label), c)
+		return a.factorChanged(ctx, tx, u, EventUnlinked, label, label, c)
 	})
 }
 
@@ -185,6 +185,6 @@ func (a *Auth) AddPassword(ctx context.Context, userID, password string, c Clien
 		if err := a.storeHash(ctx, tx, u.ID, hash); err != nil {
 			return err
 		}
-		return a.factorChanged(ctx, tx, u, EventPasswordSet, "", "A password was set.", c)
+		return a.factorChanged(ctx, tx, u, EventPasswordSet, "", "", c)
 	})
 }

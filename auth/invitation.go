@@ -71,7 +71,7 @@ type InviteParams struct {
 
 // Invite mails an invitation, which can be accepted once within 7 days by who has a confirmed account of the address.
 // An open one for the address is replaced. Owners and administrators may. The outcome does not depend on whether the
-// address has an account. [ErrNoOrganisation], [ErrOrgRole], [ErrIsMember], [ErrOrganisationFull]; a [*RetryError] when
+// address has an account. [ErrNoOrganisation], [ErrOrgRole], [ErrIsMember], [ErrOrganisationFull], [ErrOrganisationEnds]; a [*RetryError] when
 // the organisation has sent 100 in an hour; a problem of code "invalid" that names the fields.
 func (a *Auth) Invite(ctx context.Context, p InviteParams) (i Invitation, err error) {
 	err = a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
@@ -97,6 +97,9 @@ func (a *Auth) InviteTx(ctx context.Context, tx *sqlx.Tx, p InviteParams) (i Inv
 	o, err := a.lockManaged(ctx, tx, p.OrganisationID, p.ActorID)
 	if err != nil {
 		return i, err
+	}
+	if o.DeleteAt != nil {
+		return i, ErrOrganisationEnds
 	}
 	var n int
 	const member = `SELECT COUNT(*) FROM qs_auth_members m JOIN qs_auth_users u ON u.id = m.user_id WHERE m.organisation_id = ? AND u.email_key = ?`
@@ -311,21 +314,15 @@ func (a *Auth) AcceptInvitationTx(ctx context.Context, tx *sqlx.Tx, p AcceptPara
 	if err != nil {
 		return o, err
 	}
-	u, err := a.lockUser(ctx, tx, p.UserID)
-	switch {
-	case err != nil:
-		return o, err
-	case u.DisabledAt != nil:
-		return o, ErrDisabled
-	case u.VerifiedAt == nil:
-		return o, ErrUnverified
-	}
-	if err := a.mayJoin(ctx, tx, u.ID); err != nil {
+	u, err := a.lockJoiner(ctx, tx, p.UserID)
+	if err != nil {
 		return o, err
 	}
-	var name string
-	if err := a.db.GetTx(ctx, tx, &name, `SELECT name FROM qs_auth_organisations WHERE id = ?`+a.db.Dialect().ForUpdate(), orgID); err != nil {
-		return o, fmt.Errorf("auth: lock organisation %s: %w", orgID, err)
+	if o, err = a.lockOrganisationRow(ctx, tx, orgID); err == ErrNoOrganisation { //nolint:errorlint // our own sentinel, which is never wrapped here
+		err = ErrLink
+	}
+	if err != nil {
+		return o, err
 	}
 	// Under the lock nobody else accepts, renews or revokes it.
 	var row invitationRow
@@ -356,7 +353,6 @@ func (a *Auth) AcceptInvitationTx(ctx context.Context, tx *sqlx.Tx, p AcceptPara
 	if err := a.beginIn(ctx, tx, u.ID, p.SessionID, row.OrganisationID); err != nil {
 		return o, err
 	}
-	o = Organisation{ID: row.OrganisationID, Name: name}
 	return o, a.record(ctx, tx, u.ID, EventOrgJoined, string(row.Role)+" of "+o.ID, p.Client)
 }
 

@@ -139,7 +139,7 @@ func newKit(t testing.TB, db *database.DB, change ...func(*auth.Config)) *kit {
 	}
 	k.Auth, err = auth.New(cfg)
 	require.NoError(t, err)
-	require.NoError(t, k.UseHashMemory(64))
+	k.UseHashMemory(64)
 	k.h = k.Handler()
 	return k
 }

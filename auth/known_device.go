@@ -46,5 +46,5 @@ func (a *Auth) knowDevice(ctx context.Context, tx *sqlx.Tx, u userRow, c Client)
 	if err := a.record(ctx, tx, u.ID, EventNewDevice, "", c); err != nil {
 		return "", err
 	}
-	return token, a.mail(ctx, tx, u.Email, kindDevice, Mail{Name: u.Name, Device: deviceOf(c.Agent), IP: c.IP, Forgot: a.url("/password/forgot")})
+	return token, a.notify(ctx, tx, u, kindDevice, Notice{Name: u.Name, Event: EventNewDevice, Device: deviceOf(c.Agent), IP: c.IP})
 }

@@ -73,7 +73,7 @@ func (a *Auth) logIn(ctx context.Context, p LogInParams, address email) (s Signe
 	if err := a.db.Get(ctx, &known, selectUserByEmail, address.key); err != nil && !database.IsNoRows(err) {
 		return s, fmt.Errorf("auth: find a user: %w", err)
 	}
-	checked, err := a.checkHash(ctx, p.Password, known.PasswordHash)
+	checked, err := a.checkHash(ctx, p.Password, known)
 	if err != nil {
 		return s, err
 	}
@@ -166,14 +166,15 @@ type checkedHash struct {
 	rehashed string
 }
 
-// checkHash compares outside of any transaction, since it takes long.
-func (a *Auth) checkHash(ctx context.Context, password, stored string) (c checkedHash, err error) {
-	right, stale, err := a.hasher.matches(ctx, password, stored)
+// checkHash compares outside of any transaction, since it takes long. The hash of an account that is locked is left as it
+// is: the time of another one would tell that the password was right.
+func (a *Auth) checkHash(ctx context.Context, password string, known userRow) (c checkedHash, err error) {
+	right, stale, err := a.hasher.matches(ctx, password, known.PasswordHash)
 	if err != nil {
 		return c, err
 	}
 	c.right = right
-	if right && stale {
+	if right && stale && !known.locked(a.now()) {
 		c.rehashed, err = a.hasher.hash(ctx, password)
 	}
 	return c, err
@@ -219,13 +220,11 @@ func (a *Auth) fail(ctx context.Context, tx *sqlx.Tx, userID string, c Client) e
 	if userID == nobody {
 		subject = ""
 	}
-	if err := a.record(ctx, tx, subject, EventLogInFailed, "", c); err != nil {
-		return err
-	}
+	kinds := []EventKind{EventLogInFailed}
 	if row.LockedUntil != nil && row.Failed == a.cfg.MaxFailures {
-		return a.record(ctx, tx, subject, EventLocked, "", c)
+		kinds = append(kinds, EventLocked)
 	}
-	return nil
+	return a.recordAll(ctx, tx, subject, "", c, kinds...)
 }
 
 func (a *Auth) storeHash(ctx context.Context, tx *sqlx.Tx, userID, hash string) error {

@@ -67,6 +67,9 @@ func (a *Auth) RequestMagic(ctx context.Context, p RequestMagicParams) (handle s
 				return a.sendVerification(ctx, tx, u)
 			}
 			owner = &u.ID
+			if _, err := a.issueToken(ctx, tx, userRow{ID: nobody}, purposeVerify, verifyLifetime); err != nil { // as the others do
+				return err
+			}
 			return a.sendMagic(ctx, tx, u, code, link)
 		}
 		if err := a.mailToTx(ctx, tx, address, mailed); err != nil {

@@ -6,6 +6,8 @@ import (
 	"net/url"
 
 	"github.com/jmoiron/sqlx"
+
+	"github.com/quickscale/quickscale/internal/database"
 )
 
 // The kinds of mails, by which mails/*.txt and the host's own texts are named.
@@ -14,12 +16,10 @@ const (
 	kindExists    = "auth.exists"       // somebody signed up with an address that has an account
 	kindReset     = "auth.reset"        // the link for a new password
 	kindNoAccount = "auth.noaccount"    // somebody asked for a link for an address that has no account
-	kindPassword  = "auth.password"     // the password was replaced
 	kindMagic     = "auth.magic"        // a code and a link that log in
 	kindChangeTo  = "auth.emailchange"  // to the new address: the link that confirms it
 	kindAsked     = "auth.emailasked"   // to the old address: a change waits to be confirmed
 	kindChanged   = "auth.emailchanged" // to the old address: it was changed
-	kindDevice    = "auth.device"       // somebody logged in with a browser that is new
 )
 
 // The mails about organisations and accounts.
@@ -27,6 +27,11 @@ const (
 	kindInvitation = "auth.invitation" // the link that makes a member
 	kindDeletion   = "auth.deletion"   // an account is to be erased, and how to keep it
 	kindErased     = "auth.erased"     // it was
+
+	// To all members of an organisation.
+	kindOrgDeletion = "auth.orgdeletion" // it is to be erased, and how an owner keeps it
+	kindOrgKept     = "auth.orgkept"     // it is not to be erased any more
+	kindOrgErased   = "auth.orgerased"   // it was
 )
 
 // Mail is what the texts of mails are executed with. All links begin with Config.BaseURL.
@@ -41,8 +46,6 @@ type Mail struct {
 	Code string
 	// Address is the new one of an account.
 	Address string
-	// Device and IP are where something was done, empty where it is not known.
-	Device, IP string
 }
 
 // send has a mail of a kind sent to a user's address once tx is committed.
@@ -57,16 +60,17 @@ func (a *Auth) send(ctx context.Context, tx *sqlx.Tx, u userRow, kind, token str
 	case kindReset:
 		data.Link = a.url("/password/reset?token=" + url.QueryEscape(token))
 	}
-	return a.mail(ctx, tx, u.Email, kind, data)
+	return a.mail(ctx, tx, u, kind, data)
 }
 
 // sendMagic has the code and the link of a log-in by mail sent.
 func (a *Auth) sendMagic(ctx context.Context, tx *sqlx.Tx, u userRow, code, link string) error {
-	return a.mail(ctx, tx, u.Email, kindMagic, Mail{Name: u.Name, Code: code[:magicDigits/2] + " " + code[magicDigits/2:], Link: a.url("/magic/link?token=" + url.QueryEscape(link))})
+	return a.mail(ctx, tx, u, kindMagic, Mail{Name: u.Name, Code: code[:magicDigits/2] + " " + code[magicDigits/2:], Link: a.url("/magic/link?token=" + url.QueryEscape(link))})
 }
 
-func (a *Auth) mail(ctx context.Context, tx *sqlx.Tx, address, kind string, data Mail) error {
-	return a.sendTo(ctx, tx, kind, address, data.Name, data)
+// mail has a mail of a kind sent to a user's address.
+func (a *Auth) mail(ctx context.Context, tx *sqlx.Tx, u userRow, kind string, data Mail) error {
+	return a.sendIn(ctx, tx, u.Language, kind, u.Email, data.Name, data)
 }
 
 // InvitationMail is what the text of auth.invitation is executed with.
@@ -76,13 +80,26 @@ type InvitationMail struct {
 	Link               string
 }
 
-// sendTo has a mail of a kind sent to an address once tx is committed.
+// sendTo has a mail of a kind sent to an address once tx is committed, in the language of the account with that address.
 func (a *Auth) sendTo(ctx context.Context, tx *sqlx.Tx, kind, address, name string, data any) error {
-	languages := ""
-	if a.cfg.MailLanguage != nil {
-		languages = a.cfg.MailLanguage(ctx, address)
+	e, err := parseEmail(address)
+	if err != nil {
+		return err
 	}
-	m, err := a.mails.ComposeIn(languages, kind, address, name, data)
+	language := ""
+	err = a.db.GetTx(ctx, tx, &language, `SELECT language FROM qs_auth_users WHERE email_key = ?`, e.key)
+	if err != nil && !database.IsNoRows(err) {
+		return fmt.Errorf("auth: the language of a mail: %w", err)
+	}
+	return a.sendIn(ctx, tx, language, kind, address, name, data)
+}
+
+// sendIn is sendTo in a language that is known, unless the host knows better.
+func (a *Auth) sendIn(ctx context.Context, tx *sqlx.Tx, language, kind, address, name string, data any) error {
+	if a.cfg.MailLanguage != nil {
+		language = a.cfg.MailLanguage(ctx, address)
+	}
+	m, err := a.mails.ComposeIn(language, kind, address, name, data)
 	if err != nil {
 		return fmt.Errorf("auth: compose %s: %w", kind, err)
 	}

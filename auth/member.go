@@ -27,23 +27,39 @@ func (a *Auth) Members(ctx context.Context, actorID, orgID string) ([]Member, er
 	if err := a.isMember(ctx, actorID, orgID); err != nil {
 		return nil, err
 	}
-	const query = `SELECT u.id, u.email, u.name, m.role, m.joined_at FROM qs_auth_members m JOIN qs_auth_users u ON u.id = m.user_id
-		WHERE m.organisation_id = ? ORDER BY CASE m.role WHEN 'owner' THEN 0 WHEN 'admin' THEN 1 ELSE 2 END, u.email_key LIMIT 500`
-	var rows []struct {
-		ID       string        `db:"id"`
-		Email    string        `db:"email"`
-		Name     string        `db:"name"`
-		Role     OrgRole       `db:"role"`
-		JoinedAt database.Time `db:"joined_at"`
-	}
-	if err := a.db.Select(ctx, &rows, query, orgID); err != nil {
+	var rows []memberRow
+	if err := a.db.Select(ctx, &rows, selectMembers, orgID); err != nil {
 		return nil, fmt.Errorf("auth: members of organisation %s: %w", orgID, err)
 	}
+	return membersOf(rows), nil
+}
+
+const selectMembers = `SELECT u.id, u.email, u.name, m.role, m.joined_at FROM qs_auth_members m JOIN qs_auth_users u ON u.id = m.user_id
+	WHERE m.organisation_id = ? ORDER BY CASE m.role WHEN 'owner' THEN 0 WHEN 'admin' THEN 1 ELSE 2 END, u.email_key LIMIT 500`
+
+type memberRow struct {
+	ID       string        `db:"id"`
+	Email    string        `db:"email"`
+	Name     string        `db:"name"`
+	Role     OrgRole       `db:"role"`
+	JoinedAt database.Time `db:"joined_at"`
+}
+
+func membersOf(rows []memberRow) []Member {
 	members := make([]Member, len(rows))
 	for i, r := range rows {
 		members[i] = Member{r.ID, r.Email, r.Name, r.Role, r.JoinedAt.Time}
 	}
-	return members, nil
+	return members
+}
+
+// membersTx are all members of a locked organisation.
+func (a *Auth) membersTx(ctx context.Context, tx *sqlx.Tx, orgID string) ([]Member, error) {
+	var rows []memberRow
+	if err := a.db.SelectTx(ctx, tx, &rows, selectMembers, orgID); err != nil {
+		return nil, fmt.Errorf("auth: members of organisation %s: %w", orgID, err)
+	}
+	return membersOf(rows), nil
 }
 
 // isMember reads without a lock; [ErrNoOrganisation].
@@ -196,11 +212,11 @@ func (a *Auth) RemoveMemberTx(ctx context.Context, tx *sqlx.Tx, p MemberParams) 
 			return err
 		}
 	}
-	return a.dropMember(ctx, tx, p)
+	return a.dropMember(ctx, tx, p, EventOrgLeft)
 }
 
-// dropMember removes a member of a locked organisation with all that acts for it in their name.
-func (a *Auth) dropMember(ctx context.Context, tx *sqlx.Tx, p MemberParams) error {
+// dropMember removes a member of a locked organisation with all that acts for it in their name, and records why.
+func (a *Auth) dropMember(ctx context.Context, tx *sqlx.Tx, p MemberParams, why EventKind) error {
 	// A form that was open in such a session would otherwise be carried out for another account than it shows.
 	const sessions = `UPDATE qs_auth_sessions SET revoked_at = ? WHERE user_id = ? AND organisation_id = ? AND revoked_at IS NULL`
 	for _, step := range []struct {
@@ -218,19 +234,31 @@ func (a *Auth) dropMember(ctx context.Context, tx *sqlx.Tx, p MemberParams) erro
 	if err := a.revokeMemberKeys(ctx, tx, p); err != nil {
 		return err
 	}
-	return a.record(ctx, tx, p.UserID, EventOrgLeft, p.OrganisationID, p.Client)
+	return a.record(ctx, tx, p.UserID, why, p.OrganisationID, p.Client)
 }
 
 // revokeMemberKeys ends the keys of an organisation that a member made.
 func (a *Auth) revokeMemberKeys(ctx context.Context, tx *sqlx.Tx, p MemberParams) error {
-	const revoke = `UPDATE qs_auth_api_keys SET revoked_at = ?
-		WHERE user_id = ? AND (account_id = ? OR account_id IS NULL AND user_id = ?) AND revoked_at IS NULL RETURNING prefix`
-	var prefixes []string
-	if err := a.db.SelectTx(ctx, tx, &prefixes, revoke, database.At(a.now()), p.UserID, p.OrganisationID, p.OrganisationID); err != nil {
-		return fmt.Errorf("auth: revoke the keys of member %s of organisation %s: %w", p.UserID, p.OrganisationID, err)
+	return a.revokeAccountKeys(ctx, tx, p.OrganisationID, p.UserID, p.Client)
+}
+
+// revokeAccountKeys ends the keys that act as an account: all, or those of one user.
+func (a *Auth) revokeAccountKeys(ctx context.Context, tx *sqlx.Tx, accountID, userID string, c Client) error {
+	// Runs along qs_auth_api_keys_account and _user: a key without an account acts as its user's id.
+	revoke, args := `UPDATE qs_auth_api_keys SET revoked_at = ? WHERE (account_id = ? OR account_id IS NULL AND user_id = ?) AND revoked_at IS NULL`,
+		[]any{database.At(a.now()), accountID, accountID}
+	if userID != "" {
+		revoke, args = revoke+` AND user_id = ?`, append(args, userID)
 	}
-	for _, prefix := range prefixes {
-		if err := a.record(ctx, tx, p.UserID, EventKeyRevoked, prefix, p.Client); err != nil {
+	var ended []struct {
+		UserID string `db:"user_id"`
+		Prefix string `db:"prefix"`
+	}
+	if err := a.db.SelectTx(ctx, tx, &ended, revoke+` RETURNING user_id, prefix`, args...); err != nil {
+		return fmt.Errorf("auth: revoke the keys of account %s: %w", accountID, err)
+	}
+	for _, k := range ended {
+		if err := a.record(ctx, tx, k.UserID, EventKeyRevoked, k.Prefix, c); err != nil {
 			return err
 		}
 	}

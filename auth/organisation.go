@@ -67,6 +67,8 @@ type Organisation struct {
 	ID        string    `json:"id"`
 	Name      string    `json:"name"`
 	CreatedAt time.Time `json:"created_at"`
+	// DeleteAt is when it is erased, as one of its owners asked. Nil: never.
+	DeleteAt *time.Time `json:"delete_at,omitempty"`
 }
 
 // Errors about organisations.
@@ -78,11 +80,13 @@ var (
 	// ErrNoMember: there is no such member.
 	ErrNoMember error = problem.New(problem.CodeNotFound, "There is no such member in this organisation.")
 	// ErrLastOwner: an organisation would be left without an owner.
-	ErrLastOwner error = problem.New("last_owner", "An organisation needs an owner. Give the ownership to another member first.")
+	ErrLastOwner error = problem.New("last_owner", "An organisation needs an owner. Give the ownership to another member first, or delete the organisation.")
 	// ErrOrganisationFull: the organisation has as many members and open invitations as it may have.
 	ErrOrganisationFull error = problem.New("organisation_full", "This organisation has as many members and open invitations as it can have.")
 	// ErrTooManyOrganisations: the person is in as many organisations as one may be.
 	ErrTooManyOrganisations error = problem.New("too_many_organisations", "You are in as many organisations as a person can be.")
+	// ErrOrganisationEnds: the organisation is to be deleted, and takes no members and no API keys any more.
+	ErrOrganisationEnds error = problem.New(problem.CodeConflict, "This organisation is to be deleted. An owner has to keep it first.")
 	// ErrNoOrganisations: the host has turned organisations off.
 	ErrNoOrganisations error = problem.New(problem.CodeNotFound, "There are no organisations here.")
 )
@@ -141,16 +145,8 @@ func (a *Auth) CreateOrganisationTx(ctx context.Context, tx *sqlx.Tx, p CreateOr
 	if p.Name, err = parseOrgName(p.Name); err != nil {
 		return o, err
 	}
-	row, err := a.lockUser(ctx, tx, p.UserID)
-	switch {
-	case err != nil:
-		return o, err
-	case row.DisabledAt != nil:
-		return o, ErrDisabled
-	case row.VerifiedAt == nil:
-		return o, ErrUnverified
-	}
-	if err := a.mayJoin(ctx, tx, row.ID); err != nil {
+	row, err := a.lockJoiner(ctx, tx, p.UserID)
+	if err != nil {
 		return o, err
 	}
 	fresh, err := newID()
@@ -211,16 +207,26 @@ func parseOrgName(s string) (string, error) {
 	return s, nil
 }
 
-// mayJoin checks that a locked user is not in too many organisations.
-func (a *Auth) mayJoin(ctx context.Context, tx *sqlx.Tx, userID string) error {
+// lockJoiner locks who is to be in one more organisation. [ErrUnverified], [ErrDisabled], [ErrTooManyOrganisations],
+// [ErrNotFound].
+func (a *Auth) lockJoiner(ctx context.Context, tx *sqlx.Tx, userID string) (userRow, error) {
+	u, err := a.lockUser(ctx, tx, userID)
+	switch {
+	case err != nil:
+		return u, err
+	case u.DisabledAt != nil:
+		return u, ErrDisabled
+	case u.VerifiedAt == nil:
+		return u, ErrUnverified
+	}
 	var n int
 	if err := a.db.GetTx(ctx, tx, &n, `SELECT COUNT(*) FROM qs_auth_members WHERE user_id = ?`, userID); err != nil {
-		return fmt.Errorf("auth: count the organisations of user %s: %w", userID, err)
+		return u, fmt.Errorf("auth: count the organisations of user %s: %w", userID, err)
 	}
 	if n >= maxOrganisations {
-		return ErrTooManyOrganisations
+		return u, ErrTooManyOrganisations
 	}
-	return nil
+	return u, nil
 }
 
 func (a *Auth) addMember(ctx context.Context, tx *sqlx.Tx, orgID, userID string, role OrgRole) error {
@@ -237,26 +243,62 @@ func (a *Auth) lockOrganisation(ctx context.Context, tx *sqlx.Tx, orgID, actorID
 	if a.cfg.WithoutOrganisations {
 		return o, "", ErrNoOrganisations
 	}
-	if !isID(orgID) || !isID(actorID) {
+	if !isID(actorID) {
 		return o, "", ErrNoOrganisation
 	}
-	var row struct {
-		ID        string        `db:"id"`
-		Name      string        `db:"name"`
-		CreatedAt database.Time `db:"created_at"`
-	}
-	err = a.db.GetTx(ctx, tx, &row, `SELECT id, name, created_at FROM qs_auth_organisations WHERE id = ?`+a.db.Dialect().ForUpdate(), orgID)
-	if database.IsNoRows(err) {
-		return o, "", ErrNoOrganisation
-	}
-	if err != nil {
-		return o, "", fmt.Errorf("auth: lock organisation %s: %w", orgID, err)
+	if o, err = a.lockOrganisationRow(ctx, tx, orgID); err != nil {
+		return o, "", err
 	}
 	role, err = a.memberRole(ctx, tx, orgID, actorID)
 	if err == ErrNoMember { //nolint:errorlint // our own sentinel, which is never wrapped here
 		err = ErrNoOrganisation
 	}
-	return Organisation{row.ID, row.Name, row.CreatedAt.Time}, role, err
+	return o, role, err
+}
+
+type organisationRow struct {
+	ID        string         `db:"id"`
+	Name      string         `db:"name"`
+	CreatedAt database.Time  `db:"created_at"`
+	DeleteAt  *database.Time `db:"delete_at"`
+}
+
+func (r organisationRow) organisation() Organisation {
+	return Organisation{r.ID, r.Name, r.CreatedAt.Time, r.DeleteAt.Std()}
+}
+
+const selectOrganisation = `SELECT id, name, created_at, delete_at FROM qs_auth_organisations WHERE id = ?`
+
+// lockOrganisationRow locks an organisation, whoever acts; [ErrNoOrganisation].
+func (a *Auth) lockOrganisationRow(ctx context.Context, tx *sqlx.Tx, orgID string) (Organisation, error) {
+	if !isID(orgID) {
+		return Organisation{}, ErrNoOrganisation
+	}
+	var row organisationRow
+	err := a.db.GetTx(ctx, tx, &row, selectOrganisation+a.db.Dialect().ForUpdate(), orgID)
+	if database.IsNoRows(err) {
+		return Organisation{}, ErrNoOrganisation
+	}
+	if err != nil {
+		return Organisation{}, fmt.Errorf("auth: lock organisation %s: %w", orgID, err)
+	}
+	return row.organisation(), nil
+}
+
+// FindOrganisation returns an organisation to one of its members; [ErrNoOrganisation].
+func (a *Auth) FindOrganisation(ctx context.Context, actorID, orgID string) (Organisation, error) {
+	if err := a.isMember(ctx, actorID, orgID); err != nil {
+		return Organisation{}, err
+	}
+	var row organisationRow
+	err := a.db.Get(ctx, &row, selectOrganisation, orgID)
+	if database.IsNoRows(err) {
+		return Organisation{}, ErrNoOrganisation
+	}
+	if err != nil {
+		return Organisation{}, fmt.Errorf("auth: organisation %s: %w", orgID, err)
+	}
+	return row.organisation(), nil
 }
 
 // memberRole is a member's role in a locked organisation; [ErrNoMember].

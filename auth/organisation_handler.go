@@ -3,6 +3,7 @@ package auth
 import (
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/quickscale/quickscale/internal/web"
 )
@@ -25,6 +26,8 @@ func (a *Auth) organisationRoutes(mux *http.ServeMux) {
 	mux.Handle("POST "+at+"/members/{id}/role", a.recent(a.postMemberRole))
 	mux.Handle("POST "+at+"/members/{id}/owner", a.recent(a.postTransfer))
 	mux.Handle("POST "+at+"/members/{id}/remove", a.recent(a.postRemoveMember))
+	a.organisationEndRoutes(mux)
+	a.memberKeyRoutes(mux)
 	// Where a form with a fault was shown again, who opens the address anew finds the form.
 	for _, form := range []string{"/name", "/invitations"} {
 		mux.HandleFunc("GET "+at+form, func(w http.ResponseWriter, r *http.Request) { a.cfg.Site.Redirect(w, r, at) })
@@ -43,6 +46,8 @@ type organisationPage struct {
 	Members     []memberView `json:"members"`
 	Invitations []Invitation `json:"invitations"`
 	Roles       []OrgRole    `json:"-"`
+	// DeleteAt is when the organisation is erased. Nil: never.
+	DeleteAt *time.Time `json:"delete_at,omitempty"`
 	// Name, Email and Role are what was entered.
 	Name  string  `json:"-"`
 	Email string  `json:"-"`
@@ -64,6 +69,11 @@ func (a *Auth) organisationPage(r *http.Request, u User) (page organisationPage,
 	if page.Accounts, err = a.Accounts(r.Context(), u.ID); err != nil || account.Personal() {
 		return page, err
 	}
+	o, err := a.FindOrganisation(r.Context(), u.ID, account.ID)
+	if err != nil {
+		return page, err
+	}
+	page.DeleteAt = o.DeleteAt
 	for _, role := range orgRoles {
 		if account.Role.mayRule(role) {
 			page.Roles = append(page.Roles, role)

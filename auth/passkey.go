@@ -228,7 +228,7 @@ func (a *Auth) RemovePasskey(ctx context.Context, userID, id string, c Client) e
 		if err := a.dropIdleCodes(ctx, tx, u.ID); err != nil {
 			return err
 		}
-		return a.factorChanged(ctx, tx, u, EventPasskeyRemoved, name, fmt.Sprintf("The passkey %q was removed.", name), c)
+		return a.factorChanged(ctx, tx, u, EventPasskeyRemoved, name, name, c)
 	})
 }
 

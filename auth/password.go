@@ -2,15 +2,19 @@ package auth
 
 import (
 	"context"
+	"crypto/rand"
 	_ "embed"
+	"encoding/base64"
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
 	"github.com/alexedwards/argon2id"
+	"golang.org/x/crypto/argon2"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/quickscale/quickscale/internal/problem"
@@ -45,19 +49,23 @@ type hasher struct {
 	params argon2id.Params
 	turns  *semaphore.Weighted
 	wait   time.Duration
-	// dummy is a hash with the same parameters of a password that nobody knows.
+	// dummy has the form of a hash with the same parameters, and is of no password: what it ends in was drawn.
 	dummy string
 	// hashes counts the calculations, by which tests compare the work for known and unknown accounts.
 	hashes atomic.Int64
 }
 
-func newHasher(params argon2id.Params, concurrency int) (*hasher, error) {
-	unknown, _ := newSecret()
-	dummy, err := argon2id.CreateHash(unknown, &params)
-	if err != nil {
-		return nil, fmt.Errorf("auth: hash: %w", err)
-	}
-	return &hasher{params: params, turns: semaphore.NewWeighted(int64(concurrency)), wait: hashWait, dummy: dummy}, nil
+func newHasher(params argon2id.Params, concurrency int) *hasher {
+	drawn := make([]byte, params.SaltLength+params.KeyLength)
+	_, _ = rand.Read(drawn) // never fails (crypto/rand documentation)
+	return &hasher{params: params, turns: semaphore.NewWeighted(int64(concurrency)), wait: hashWait,
+		dummy: phc(params, drawn[:params.SaltLength], drawn[params.SaltLength:])}
+}
+
+// phc is the text of an argon2id hash as the PHC string format has it.
+func phc(p argon2id.Params, salt, key []byte) string {
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, p.Memory, p.Iterations, p.Parallelism,
+		base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(key))
 }
 
 // turn waits for a free place; a [*RetryError] of code "unavailable" when none comes in time.
@@ -88,8 +96,9 @@ func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 	return hash, nil
 }
 
-// matches compares a password with a stored hash, "" for an account that does not exist, at the cost of one hash in
-// any case. stale tells that the hash has other parameters than new ones have.
+// matches compares a password with a stored hash, "" for an account that does not exist, at the cost of one new hash in
+// any case, and of no less for a hash that costs less: the time of an answer must not tell who has one. What a hash of another system
+// or with larger parameters costs beyond that cannot be hidden. stale tells that the hash is not as new ones are.
 func (h *hasher) matches(ctx context.Context, password, stored string) (ok, stale bool, err error) {
 	done, err := h.turn(ctx)
 	if err != nil {
@@ -100,8 +109,9 @@ func (h *hasher) matches(ctx context.Context, password, stored string) (ok, stal
 	if stored == "" {
 		compare = h.dummy
 	}
-	if right, imported, err := matchImported(password, compare); imported {
-		return right, true, err
+	if isImported(compare) {
+		ok, err := h.matchBeside(password, compare)
+		return ok, true, err
 	}
 	params, _, _, err := argon2id.DecodeHash(compare)
 	if err != nil {
@@ -114,7 +124,46 @@ func (h *hasher) matches(ctx context.Context, password, stored string) (ok, stal
 	if err != nil {
 		return false, false, fmt.Errorf("auth: compare with a stored hash: %w", err)
 	}
+	h.fill(params)
 	return equal && stored != "", *params != h.params, nil
+}
+
+// matchBeside compares with a hash of another system while a hash of ours is calculated, so that it takes as long as the
+// longer of the two. Side by side they need no more memory than one of ours.
+func (h *hasher) matchBeside(password, stored string) (ok bool, err error) {
+	var beside sync.WaitGroup
+	var besideErr error
+	beside.Go(func() { _, besideErr = argon2id.ComparePasswordAndHash(normal(password), h.dummy) })
+	ok, err = matchImported(password, stored)
+	beside.Wait()
+	if err == nil && besideErr != nil {
+		err = fmt.Errorf("auth: hash: %w", besideErr)
+	}
+	return ok, err
+}
+
+// leastMemory is the least that argon2 takes for one lane, in KiB.
+const leastMemory = 8
+
+// fill does the work by which a hash with parameters of before falls short of a new one.
+func (h *hasher) fill(p *argon2id.Params) {
+	if memory := missing(&h.params, p); memory > 0 {
+		argon2.IDKey([]byte(h.dummy), make([]byte, p.SaltLength), h.params.Iterations, memory, 1, h.params.KeyLength)
+	}
+}
+
+// missing is the memory, in KiB, with which as many passes as a new hash has make up for one of less work. Work is memory
+// times passes. 0: there is nothing to make up for, or too little to do.
+func missing(now, before *argon2id.Params) uint32 {
+	work, done := uint64(now.Memory)*uint64(now.Iterations), uint64(before.Memory)*uint64(before.Iterations)
+	if done >= work {
+		return 0
+	}
+	memory := uint32((work - done) / uint64(now.Iterations)) //nolint:gosec // G115: now.Memory at most
+	if memory < leastMemory {
+		return 0
+	}
+	return memory
 }
 
 func boundedParams(p *argon2id.Params) bool {

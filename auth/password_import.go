@@ -74,30 +74,30 @@ func checkImported(stored string) error {
 	return nil
 }
 
-// matchImported compares with a hash of another system; imported is false when it is one of ours. The password is taken
-// as it is, since those systems did not normalise it. Of bcrypt only what is up to 72 bytes long can be right: it
-// ignores the rest, and the hash that replaces it would be of a password that nobody has checked.
-func matchImported(password, stored string) (right, imported bool, err error) {
-	switch {
-	case isBcrypt(stored):
+// isImported tells that a stored hash is another system's.
+func isImported(stored string) bool { return isBcrypt(stored) || strings.HasPrefix(stored, "pbkdf2_") }
+
+// matchImported compares with a hash of another system. The password is taken as it is, since those systems did not
+// normalise it. Of bcrypt only what is up to 72 bytes long can be right: it ignores the rest, and the hash that replaces it
+// would be of a password that nobody has checked.
+func matchImported(password, stored string) (right bool, err error) {
+	if isBcrypt(stored) {
 		if checkImported(stored) != nil {
-			return false, true, errors.New("auth: a stored bcrypt hash is malformed or out of bounds")
+			return false, errors.New("auth: a stored bcrypt hash is malformed or out of bounds")
 		}
 		err := bcrypt.CompareHashAndPassword([]byte(stored), []byte(password))
 		if err != nil && !errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) && !errors.Is(err, bcrypt.ErrPasswordTooLong) {
-			return false, true, fmt.Errorf("auth: compare with a stored hash: %w", err)
+			return false, fmt.Errorf("auth: compare with a stored hash: %w", err)
 		}
-		return err == nil && len(password) <= maxBcryptBytes, true, nil
-	case strings.HasPrefix(stored, "pbkdf2_"):
-		h, ok := parseDjango(stored)
-		if !ok {
-			return false, true, errors.New("auth: a stored PBKDF2 hash is malformed or out of bounds")
-		}
-		key, err := pbkdf2.Key(sha256.New, password, []byte(h.salt), h.iterations, len(h.key))
-		if err != nil {
-			return false, true, fmt.Errorf("auth: compare with a stored hash: %w", err)
-		}
-		return subtle.ConstantTimeCompare(key, h.key) == 1, true, nil
+		return err == nil && len(password) <= maxBcryptBytes, nil
 	}
-	return false, false, nil
+	h, ok := parseDjango(stored)
+	if !ok {
+		return false, errors.New("auth: a stored PBKDF2 hash is malformed or out of bounds")
+	}
+	key, err := pbkdf2.Key(sha256.New, password, []byte(h.salt), h.iterations, len(h.key))
+	if err != nil {
+		return false, fmt.Errorf("auth: compare with a stored hash: %w", err)
+	}
+	return subtle.ConstantTimeCompare(key, h.key) == 1, nil
 }

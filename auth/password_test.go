@@ -83,7 +83,7 @@ func TestLogIn_RehashesWhenParametersChange(t *testing.T) {
 		b := k.browser()
 		b.logIn(email, password).leadsTo(t, "/account/")
 		assert.Equal(t, old, stored())
-		require.NoError(t, k.UseHashMemory(128))
+		k.UseHashMemory(128)
 		assert.Equal(t, http.StatusUnauthorized, b.logIn(email, "wrong password").StatusCode)
 		assert.Equal(t, old, stored(), "only who knows the password renews it")
 		assert.Equal(t, 5, atOnce(t, 5, nil, func() error {
@@ -92,6 +92,37 @@ func TestLogIn_RehashesWhenParametersChange(t *testing.T) {
 		}), "also when several find it out of date together")
 		assert.Contains(t, stored(), "m=128,")
 		b.logIn(email, password).leadsTo(t, "/account/")
+	})
+}
+
+// A hash with smaller parameters is made up for, so that its account does not answer faster than none.
+func TestHash_WhatFallsShortIsMadeUpFor(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ memory, passes, want uint32 }{
+		{19 << 10, 2, 0}, {64 << 10, 1, 0}, {19 << 10, 1, 19 << 9}, {8, 1, 19<<10 - 4}, {19<<10 - 4, 2, 0},
+	} {
+		assert.Equal(t, c.want, auth.MissingMemory(c.memory, c.passes), "m=%d t=%d", c.memory, c.passes)
+	}
+}
+
+// A hash of another system that lets in is replaced by one of ours, also by a locked account's owner once the lock is over;
+// a locked account leaves it as it is, since the work for another one would show.
+func TestLogIn_ALockedAccountsHashIsNotReplaced(t *testing.T) {
+	run(t, func(t *testing.T, k *kit) {
+		k.user(email)
+		k.UseHashMemory(128)
+		b := k.browser()
+		for range 5 {
+			b.logIn(email, "wrong password")
+		}
+		before := k.Hashes()
+		b.logIn(email, "wrong password")
+		wrong := k.Hashes() - before
+		b.logIn(email, password)
+		assert.Equal(t, wrong, k.Hashes()-before-wrong)
+		k.clock.Advance(5 * time.Minute)
+		b.logIn(email, password).leadsTo(t, "/account/")
+		assert.Contains(t, k.dump(), "m=128,")
 	})
 }
 

@@ -31,7 +31,8 @@ type Profile struct {
 	Twitter  string `json:"twitter"`
 	LinkedIn string `json:"linkedin"`
 	GitHub   string `json:"github"`
-	// Notify says that the person wants mails beside those about security and money.
+	// Notify says that the person wants mails beside those about security, payments and organisations; see
+	// [Auth.MailChoiceTx].
 	Notify bool `json:"email_notifications"`
 }
 

@@ -91,10 +91,21 @@ type exportPage struct {
 	User        User   `json:"user"`
 	// Days are the grace before an account is erased.
 	Days int `json:"grace_days"`
+	// Left says what is lost with the account, a sentence each; only delete.html has it.
+	Left []string `json:"left,omitempty"`
 }
 
+// graceDays is Config.DeletionGrace in whole days.
+func (a *Auth) graceDays() int { return int(a.cfg.DeletionGrace.Hours() / 24) }
+
 func (a *Auth) exportPage(u User) exportPage {
-	return exportPage{a.cfg.AccountPath, u, int(a.cfg.DeletionGrace.Hours() / 24)}
+	return exportPage{AccountPath: a.cfg.AccountPath, User: u, Days: a.graceDays()}
+}
+
+func (a *Auth) deletePage(r *http.Request, u User) (page exportPage, err error) {
+	page = a.exportPage(u)
+	page.Left, err = a.left(r.Context(), u.AccountID)
+	return page, err
 }
 
 func (a *Auth) showExport(w http.ResponseWriter, r *http.Request, u User) {
@@ -132,7 +143,12 @@ func (e *exportWriter) Write(p []byte) (int, error) {
 }
 
 func (a *Auth) showDelete(w http.ResponseWriter, r *http.Request, u User) {
-	a.views.Respond(w, r, http.StatusOK, "delete", a.exportPage(u))
+	page, err := a.deletePage(r, u)
+	if err != nil {
+		a.cfg.Site.Fail(w, r, err)
+		return
+	}
+	a.views.Respond(w, r, http.StatusOK, "delete", page)
 }
 
 func (a *Auth) postDelete(w http.ResponseWriter, r *http.Request, u User) {
@@ -148,7 +164,12 @@ func (a *Auth) postDelete(w http.ResponseWriter, r *http.Request, u User) {
 		_, err = a.AskForDeletion(r.Context(), u.ID, session.ID, ClientOf(r))
 	}
 	if err != nil {
-		a.reject(w, r, "delete", a.exportPage(u), err)
+		page, pageErr := a.deletePage(r, u)
+		if pageErr != nil {
+			a.cfg.Site.Fail(w, r, pageErr)
+			return
+		}
+		a.reject(w, r, "delete", page, err)
 		return
 	}
 	a.done(w, r, "Your account will be deleted. We have sent you a mail about it.", "/delete")

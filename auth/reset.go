@@ -99,7 +99,7 @@ func (a *Auth) replacePassword(ctx context.Context, tx *sqlx.Tx, u userRow, hash
 			return err
 		}
 	}
-	return a.send(ctx, tx, u, kindPassword, "")
+	return a.notify(ctx, tx, u, kindPassword, Notice{Name: u.Name, Event: kind, Device: deviceOf(c.Agent), IP: c.IP})
 }
 
 // ChangePasswordParams are what a signed-in person enters for another password.
@@ -140,7 +140,7 @@ func (a *Auth) ChangePassword(ctx context.Context, p ChangePasswordParams) (s Si
 	if err := a.countProof(ctx, p.SessionID); err != nil {
 		return s, err
 	}
-	checked, err := a.checkHash(ctx, p.Current, known.PasswordHash)
+	checked, err := a.checkHash(ctx, p.Current, known)
 	if err != nil {
 		return s, err
 	}

@@ -33,7 +33,10 @@ func TestSessionCache_ChangesThroughThisProcessHoldAtOnce(t *testing.T) {
 			{"a new role", func(*browser) error { return k.SetRole(t.Context(), u.ID, auth.RoleAdmin) }},
 			{"the old role", func(*browser) error { return k.SetRole(t.Context(), u.ID, auth.RoleUser) }},
 			{"a new password", func(*browser) error { return k.SetPassword(t.Context(), u.ID, password) }},
-			{"factors reset", func(*browser) error { return k.ResetFactors(t.Context(), u.ID) }},
+			{"factors reset", func(*browser) error {
+				k.phone(u)
+				return k.ResetFactors(t.Context(), u.ID, auth.Client{})
+			}},
 			{"confirmed anew", func(b *browser) error { return confirmAs(k, u, session(b)) }},
 			{"closed for a bit", func(*browser) error { return reopened(k, u) }},
 		} {

@@ -81,17 +81,21 @@ func (a *Auth) signUp(ctx context.Context, tx *sqlx.Tx, n newUser, c Client) err
 	if err != nil {
 		return err
 	}
-	if u.VerifiedAt != nil || u.DisabledAt != nil {
-		return a.send(ctx, tx, u, kindExists, "")
+	known := u.VerifiedAt != nil || u.DisabledAt != nil
+	// The same statements run in any case, on nobody where there is nothing to do: else their number would tell who has an
+	// account.
+	taken, subject, kind := nobody, u, EventSignUp
+	switch {
+	case known:
+		subject, kind = userRow{ID: nobody}, EventSignUpKnown
+	case !made:
+		taken = u.ID
 	}
-	if !made {
-		const update = `UPDATE qs_auth_users SET email = ?, name = ?, name_key = ?, password_hash = ?, signup_ticket = ? WHERE id = ?`
-		if _, err := a.db.ExecTx(ctx, tx, update, n.email.shown, n.name, strings.ToLower(n.name), n.hash, n.ticket, u.ID); err != nil {
-			return fmt.Errorf("auth: take over the unverified user %s: %w", u.ID, err)
-		}
-		u.Email = n.email.shown
+	const update = `UPDATE qs_auth_users SET email = ?, name = ?, name_key = ?, password_hash = ?, signup_ticket = ? WHERE id = ?`
+	if _, err := a.db.ExecTx(ctx, tx, update, n.email.shown, n.name, strings.ToLower(n.name), n.hash, n.ticket, taken); err != nil {
+		return fmt.Errorf("auth: take over the unverified user %s: %w", u.ID, err)
 	}
-	if err := a.record(ctx, tx, u.ID, EventSignUp, "", c); err != nil {
+	if err := a.record(ctx, tx, u.ID, kind, "", c); err != nil {
 		return err
 	}
 	if made {
@@ -99,7 +103,15 @@ func (a *Auth) signUp(ctx context.Context, tx *sqlx.Tx, n newUser, c Client) err
 			return err
 		}
 	}
-	return a.sendVerification(ctx, tx, u)
+	token, err := a.issueToken(ctx, tx, subject, purposeVerify, verifyLifetime)
+	if err != nil {
+		return err
+	}
+	if known {
+		return a.send(ctx, tx, u, kindExists, "")
+	}
+	u.Email = n.email.shown
+	return a.send(ctx, tx, u, kindVerify, token)
 }
 
 func (a *Auth) sendVerification(ctx context.Context, tx *sqlx.Tx, u userRow) error {
@@ -118,14 +130,22 @@ func (a *Auth) ResendVerification(ctx context.Context, address string, c Client)
 	}
 	return a.mailTo(ctx, address, func(ctx context.Context, tx *sqlx.Tx, u userRow) error {
 		if u.VerifiedAt != nil {
-			return a.send(ctx, tx, u, kindExists, "")
+			return a.sendInstead(ctx, tx, u, kindExists)
 		}
 		return a.sendVerification(ctx, tx, u)
 	})
 }
 
-// mailTo does what fn does for an account that is open, and else mails that there is none. Beyond the limit of the
-// address it does nothing.
+// sendInstead mails how things are where others get a token, at the cost of one.
+func (a *Auth) sendInstead(ctx context.Context, tx *sqlx.Tx, u userRow, kind string) error {
+	if _, err := a.issueToken(ctx, tx, userRow{ID: nobody}, purposeVerify, verifyLifetime); err != nil {
+		return err
+	}
+	return a.send(ctx, tx, u, kind, "")
+}
+
+// mailTo does what fn does for an account that is open, and else mails that there is none, at the cost of one token. Beyond
+// the limit of the address it does nothing.
 func (a *Auth) mailTo(ctx context.Context, address string, fn func(ctx context.Context, tx *sqlx.Tx, u userRow) error) error {
 	e, err := parseEmail(address)
 	if err != nil {
@@ -141,7 +161,7 @@ func (a *Auth) mailToTx(ctx context.Context, tx *sqlx.Tx, e email, fn func(ctx c
 	u, err := a.lockUserByEmail(ctx, tx, e)
 	switch {
 	case errors.Is(err, ErrNotFound) || err == nil && u.DisabledAt != nil:
-		return a.send(ctx, tx, userRow{Email: e.shown}, kindNoAccount, "")
+		return a.sendInstead(ctx, tx, userRow{Email: e.shown, Language: u.Language}, kindNoAccount)
 	case err != nil:
 		return err
 	}

@@ -55,15 +55,17 @@ const (
 	resetLifetime  = 30 * time.Minute
 )
 
-// issueToken makes a token for a user whose row is locked, and cancels the one before.
+// issueToken makes a token for a user whose row is locked, and cancels the one before. For nobody the same statements
+// run, and the token is no one's.
 func (a *Auth) issueToken(ctx context.Context, tx *sqlx.Tx, u userRow, p purpose, lifetime time.Duration) (string, error) {
 	if err := a.cancelTokens(ctx, tx, u.ID, p); err != nil {
 		return "", err
 	}
 	plain, hash := newSecret()
 	now := a.now()
-	const insert = `INSERT INTO qs_auth_tokens (token_hash, user_id, purpose, email_key, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)`
-	if _, err := a.db.ExecTx(ctx, tx, insert, hash, u.ID, p, u.EmailKey, database.At(now), database.At(now.Add(lifetime))); err != nil {
+	const insert = `INSERT INTO qs_auth_tokens (token_hash, user_id, purpose, email_key, created_at, expires_at)
+		SELECT ?, u.id, ?, u.email_key, ?, ? FROM qs_auth_users u WHERE u.id = ?`
+	if _, err := a.db.ExecTx(ctx, tx, insert, hash, p, database.At(now), database.At(now.Add(lifetime)), u.ID); err != nil {
 		return "", fmt.Errorf("auth: write a token of user %s: %w", u.ID, err)
 	}
 	return plain, nil

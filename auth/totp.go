@@ -172,7 +172,7 @@ func (a *Auth) ConfirmTOTP(ctx context.Context, userID, code string, c Client) (
 		if codes, err = a.storeFirstCodes(ctx, tx, u.ID, set); err != nil {
 			return err
 		}
-		return a.factorChanged(ctx, tx, u, EventTOTPEnabled, "", "An authenticator app was set up: it is asked for at each log-in from now on.", c)
+		return a.factorChanged(ctx, tx, u, EventTOTPEnabled, "", "", c)
 	})
 	if err != nil {
 		return nil, err
@@ -201,7 +201,7 @@ func (a *Auth) RemoveTOTP(ctx context.Context, userID string, c Client) error {
 		if err := a.dropIdleCodes(ctx, tx, u.ID); err != nil {
 			return err
 		}
-		return a.factorChanged(ctx, tx, u, EventTOTPDisabled, "", "The authenticator app was removed: it is not asked for any more.", c)
+		return a.factorChanged(ctx, tx, u, EventTOTPDisabled, "", "", c)
 	})
 }
 

@@ -336,7 +336,7 @@ func TestResetFactors_IsTheWayBackForWhoHasLostThemAll(t *testing.T) {
 		s, err := k.FinishLogIn(t.Context(), auth.FinishLogInParams{Token: k.first(email), Code: codes[0]})
 		require.NoError(t, err)
 		waits := k.first(email)
-		require.NoError(t, k.ResetFactors(t.Context(), u.ID))
+		require.NoError(t, k.ResetFactors(t.Context(), u.ID, auth.Client{}))
 		require.ErrorIs(t, k.second(waits, p.code()), auth.ErrPending)
 		b := k.browser()
 		b.jar.SetCookies(site, secure([]*http.Cookie{{Name: "__Host-qs_session", Value: s.Token}}))
@@ -344,7 +344,7 @@ func TestResetFactors_IsTheWayBackForWhoHasLostThemAll(t *testing.T) {
 		_, err = k.LogIn(t.Context(), auth.LogInParams{Email: email, Password: password})
 		require.NoError(t, err)
 		assert.Contains(t, k.mails()[len(k.mails())-1].Text, "by our staff")
-		require.ErrorIs(t, k.ResetFactors(t.Context(), "x"), auth.ErrNotFound)
+		require.ErrorIs(t, k.ResetFactors(t.Context(), "x", auth.Client{}), auth.ErrNotFound)
 	})
 }
 

@@ -48,6 +48,8 @@ type User struct {
 	DisabledAt *time.Time `json:"disabled_at,omitempty"`
 	// DeleteAt is when the account is erased, as its owner asked. Nil: never.
 	DeleteAt *time.Time `json:"delete_at,omitempty"`
+	// Language is what the person reads (BCP 47). Empty: they have not said.
+	Language string `json:"language,omitempty"`
 }
 
 // Verified tells that the address was shown to be theirs.
@@ -74,10 +76,11 @@ type userRow struct {
 	CreatedAt    database.Time  `db:"created_at"`
 	AccountID    *string        `db:"account_id"`
 	DeleteAt     *database.Time `db:"delete_at"`
+	Language     string         `db:"language"`
 }
 
 const userColumns = `u.id, u.email, u.email_key, u.name, u.role, u.password_hash, u.signup_ticket, u.locked_until, u.verified_at, u.disabled_at,
-	u.last_login_at, u.created_at, u.account_id, u.delete_at`
+	u.last_login_at, u.created_at, u.account_id, u.delete_at, u.language`
 
 func (r userRow) user() User {
 	account := r.ID
@@ -85,7 +88,7 @@ func (r userRow) user() User {
 		account = *r.AccountID
 	}
 	return User{ID: r.ID, AccountID: account, Email: r.Email, Name: r.Name, Role: r.Role, VerifiedAt: r.VerifiedAt.Std(), CreatedAt: r.CreatedAt.Time,
-		LastLoginAt: r.LastLoginAt.Std(), DisabledAt: r.DisabledAt.Std(), DeleteAt: r.DeleteAt.Std()}
+		LastLoginAt: r.LastLoginAt.Std(), DisabledAt: r.DisabledAt.Std(), DeleteAt: r.DeleteAt.Std(), Language: r.Language}
 }
 
 func (r userRow) locked(now time.Time) bool { return r.LockedUntil != nil && r.LockedUntil.After(now) }

@@ -62,6 +62,14 @@ var ada = billing.Customer{Account: "ada", Email: "ada@example.com", Name: "Ada"
 // poll is how often jobs are looked for. Under the race detector SQLite takes milliseconds to tell that there are none.
 const poll = 80 * time.Millisecond
 
+// backoff tries an event that came too early again at once, and only then in the rhythm of a host.
+func backoff(attempt int) time.Duration {
+	if attempt == 1 {
+		return poll
+	}
+	return webhook.DefaultBackoff(attempt)
+}
+
 func newShop(t *testing.T, db *database.DB, change ...func(*billing.Config)) *shop {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
@@ -71,7 +79,7 @@ func newShop(t *testing.T, db *database.DB, change ...func(*billing.Config)) *sh
 	t.Cleanup(hooks.Close)
 	engine, err := jobs.New(jobs.Config{DB: db, PollInterval: poll, Logger: quiet})
 	require.NoError(t, err)
-	s.inbox, err = webhook.New(webhook.Config{DB: db.Writer(), ReadDB: db.Reader(), Jobs: engine.Client(), Secrets: []string{"whsec_1"}, Logger: quiet})
+	s.inbox, err = webhook.New(webhook.Config{DB: db.Writer(), ReadDB: db.Reader(), Jobs: engine.Client(), Secrets: []string{"whsec_1"}, Backoff: backoff, Logger: quiet})
 	require.NoError(t, err)
 	receiver = s.inbox.Handler()
 	require.NoError(t, s.inbox.AddWorkers(engine.Workers()))

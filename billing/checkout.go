@@ -391,15 +391,20 @@ func (b *Billing) closeCheckout(ctx context.Context, who Customer, c Checkout, c
 	if err != nil {
 		return err
 	}
+	return b.expireSession(ctx, c.Account, c.SessionID)
+}
+
+// expireSession makes Stripe's page unusable where it still is, and takes over what the session has become.
+func (b *Billing) expireSession(ctx context.Context, account, session string) error {
 	params := &stripe.CheckoutSessionExpireParams{}
 	params.Context = ctx
-	if _, err := b.cfg.Stripe.CheckoutSessions.Expire(c.SessionID, params); err != nil {
+	if _, err := b.cfg.Stripe.CheckoutSessions.Expire(session, params); err != nil {
 		if e, ok := asStripe(err); !ok || e.Type != stripe.ErrorTypeInvalidRequest {
 			return stripeError("expire a checkout session", err)
 		}
-		b.log(ctx, "checkout is not open any more", c)
+		b.cfg.Logger.InfoContext(ctx, "checkout is not open any more", slog.String("account", account), slog.String("session", session))
 	}
-	_, err = b.SyncCheckout(ctx, c.Account, c.SessionID)
+	_, err := b.SyncCheckout(ctx, account, session)
 	return err
 }
 

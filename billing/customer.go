@@ -37,14 +37,19 @@ func (b *Billing) ensureCustomer(ctx context.Context, who Customer) (string, err
 	if err != nil {
 		return "", err
 	}
-	err = b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		_, err := b.db.ExecTx(ctx, tx, `UPDATE qs_billing_customers SET customer_id = ? WHERE account_id = ? AND intent_id = ?`, made.ID, who.Account, row.IntentID)
+	return made.ID, b.saveCustomer(ctx, who.Account, row, made)
+}
+
+// saveCustomer records what the call of a row has made.
+func (b *Billing) saveCustomer(ctx context.Context, account string, row customerRow, made *stripe.Customer) error {
+	err := b.inTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := b.db.ExecTx(ctx, tx, `UPDATE qs_billing_customers SET customer_id = ? WHERE account_id = ? AND intent_id = ?`, made.ID, account, row.IntentID)
 		return err
 	})
 	if err != nil {
-		return "", fmt.Errorf("billing: save the customer of account %s: %w", who.Account, err)
+		return fmt.Errorf("billing: save the customer of account %s: %w", account, err)
 	}
-	return made.ID, nil
+	return nil
 }
 
 // makeCustomer asks Stripe for the customer of a row.
@@ -64,16 +69,11 @@ func (b *Billing) makeCustomer(ctx context.Context, who Customer, row customerRo
 }
 
 // recoverCustomer looks for the customer that a call has made although Stripe answered with an error of its own. Where
-// there is none the next try has a new key. Ours is known by the account in its metadata; the address only narrows the list.
+// there is none the next try has a new key.
 func (b *Billing) recoverCustomer(ctx context.Context, who Customer, row customerRow, failed error) (*stripe.Customer, error) {
-	list := b.cfg.Stripe.Customers.List(&stripe.CustomerListParams{ListParams: stripe.ListParams{Context: ctx, Limit: stripe.Int64(100)}, Email: &row.Email})
-	for list.Next() {
-		if c := list.Customer(); c.Metadata[accountKey] == who.Account {
-			return c, nil
-		}
-	}
-	if err := list.Err(); err != nil {
-		return nil, stripeError("look for a customer", err)
+	found, err := b.listedCustomer(ctx, who.Account, row.Email)
+	if err != nil || found != nil {
+		return found, err
 	}
 	id, err := uuid.NewV7()
 	if err != nil {

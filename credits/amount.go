@@ -78,15 +78,26 @@ func MustAmount(text string) Amount {
 
 // String is the shortest exact decimal, such as "12.5".
 func (a Amount) String() string {
-	sign, n := "", uint64(a) //nolint:gosec // below zero it wraps around, and is turned back below
+	var buf [24]byte
+	return string(a.append(buf[:0]))
+}
+
+// append adds the decimal to buf.
+func (a Amount) append(buf []byte) []byte {
+	n := uint64(a) //nolint:gosec // below zero it wraps around, and is turned back below
 	if a < 0 {
-		sign, n = "-", -n
+		buf, n = append(buf, '-'), -n
 	}
 	whole, fraction := n/uint64(Credit), n%uint64(Credit)
+	buf = strconv.AppendUint(buf, whole, 10)
 	if fraction == 0 {
-		return sign + strconv.FormatUint(whole, 10)
+		return buf
 	}
-	return strings.TrimRight(fmt.Sprintf("%s%d.%0*d", sign, whole, decimals, fraction), "0")
+	// A one before the fraction keeps its zeros, and then gives its place to the point.
+	point := len(buf)
+	buf = strconv.AppendUint(buf, uint64(Credit)+fraction, 10)
+	buf[point] = '.'
+	return bytes.TrimRight(buf, "0")
 }
 
 // Add returns a + b, or [ErrOverflow].
@@ -120,7 +131,9 @@ func (a Amount) Mul(n int64) (Amount, error) {
 }
 
 // MarshalJSON implements json.Marshaler: a decimal string.
-func (a Amount) MarshalJSON() ([]byte, error) { return []byte(`"` + a.String() + `"`), nil }
+func (a Amount) MarshalJSON() ([]byte, error) {
+	return append(a.append(append(make([]byte, 0, 24), '"')), '"'), nil
+}
 
 // UnmarshalJSON implements json.Unmarshaler: a decimal string, or a number that is written as a plain decimal.
 func (a *Amount) UnmarshalJSON(data []byte) error {
@@ -136,7 +149,7 @@ func (a *Amount) UnmarshalJSON(data []byte) error {
 }
 
 // MarshalText implements encoding.TextMarshaler.
-func (a Amount) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+func (a Amount) MarshalText() ([]byte, error) { return a.append(nil), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (a *Amount) UnmarshalText(text []byte) error {

@@ -86,6 +86,10 @@ func (l *Ledger) entries(ctx context.Context, query string, args ...any) ([]Entr
 	if err := l.db.Select(ctx, &rows, query, args...); err != nil {
 		return nil, err
 	}
+	return entriesOf(rows)
+}
+
+func entriesOf(rows []entryRow) ([]Entry, error) {
 	entries := make([]Entry, len(rows))
 	for i, r := range rows {
 		var err error

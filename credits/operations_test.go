@@ -402,6 +402,50 @@ func TestStatement_OpeningAndMovementsAddUpToClosing(t *testing.T) {
 	})
 }
 
+func TestDailyUse_AddsUpTheDays(t *testing.T) {
+	run(t, func(t *testing.T, _ *database.DB, l *credits.Ledger, c *clock) {
+		none, since, err := l.DailyUse(t.Context(), credits.DailyUseParams{Account: acc, From: start})
+		require.NoError(t, err)
+		assert.Empty(t, none)
+		midnight := start.Truncate(day)
+		assert.Equal(t, midnight, since)
+		grant(t, l, credits.Purchase, 100, nil)
+		debit(t, l, 1) // 1 of the day
+		debit(t, l, 2)
+		c.Advance(2 * day)
+		debit(t, l, 10)
+		held, err := l.Reserve(t.Context(), credits.ReserveParams{Account: acc, Amount: 5, Reason: "a run", TTL: time.Hour})
+		require.NoError(t, err)
+		_, err = l.Settle(t.Context(), held.ID, 4)
+		require.NoError(t, err)
+		c.Advance(day)
+		grant(t, l, credits.Bonus, 7, nil)
+		_, err = l.Grant(t.Context(), credits.GrantParams{Account: "other", Amount: 5, Source: credits.Bonus, Reason: "first"})
+		require.NoError(t, err)
+		_, err = l.Debit(t.Context(), credits.DebitParams{Account: "other", Amount: 5, Reason: "not ours"})
+		require.NoError(t, err)
+
+		first, third := credits.DayUse{Day: midnight, Used: 3}, credits.DayUse{Day: midnight.Add(2 * day), Used: 14}
+		for name, test := range map[string]struct {
+			p     credits.DailyUseParams
+			want  []credits.DayUse
+			since time.Time
+		}{
+			"all":                {credits.DailyUseParams{From: start}, []credits.DayUse{first, third}, midnight},
+			"later":              {credits.DailyUseParams{From: start.Add(day)}, []credits.DayUse{third}, midnight.Add(day)},
+			"as many as are":     {credits.DailyUseParams{From: start, Entries: 6}, []credits.DayUse{first, third}, midnight},
+			"whole days only":    {credits.DailyUseParams{From: start, Entries: 4}, []credits.DayUse{third}, midnight.Add(day)},
+			"fewer than a day's": {credits.DailyUseParams{From: start, Entries: 2}, []credits.DayUse{}, midnight.Add(3 * day)},
+		} {
+			test.p.Account = acc
+			days, since, err := l.DailyUse(t.Context(), test.p)
+			require.NoError(t, err, name)
+			assert.Equal(t, test.want, days, name)
+			assert.Equal(t, test.since, since, name)
+		}
+	})
+}
+
 func TestEntry_IsFoundByItsIDAndByItsKey(t *testing.T) {
 	run(t, func(t *testing.T, _ *database.DB, l *credits.Ledger, _ *clock) {
 		want, err := l.Grant(t.Context(), credits.GrantParams{Account: acc, Amount: 3, Source: credits.Bonus, Reason: "r", IdempotencyKey: "k"})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/mail"
+	"net/url"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -36,12 +37,17 @@ type Message struct {
 	To string `json:"to"`
 	// ToName is shown beside the address. Empty: the address alone.
 	ToName string `json:"to_name,omitempty"`
+	// ReplyTo is the bare address that an answer goes to. Empty: the sender's.
+	ReplyTo string `json:"reply_to,omitempty"`
 	// Subject is one line.
 	Subject string `json:"subject"`
 	// Text is the body that every reader can show.
 	Text string `json:"text"`
 	// HTML is the body that most readers show instead. Empty: there is only the text.
 	HTML string `json:"html,omitempty"`
+	// Unsubscribe is an http or https address that ends mails of the kind, for the header List-Unsubscribe (RFC 2369). One
+	// with https must take a POST without cookies that does so at once, "one-click" (RFC 8058). Empty: they cannot be ended.
+	Unsubscribe string `json:"unsubscribe,omitempty"`
 }
 
 // Mailer sends a message, or hands it on to what does. Send is given valid messages only by [Queue]; other callers may
@@ -53,7 +59,7 @@ type Mailer interface {
 }
 
 // Validate returns [ErrInvalid], wrapped with the rule, when a part that becomes a header holds a control character
-// (which is how headers are injected), when To is anything but one bare address, when the subject or the text is
+// (which is how headers are injected), when To, or ReplyTo where there is one, is anything but one bare address, when the subject or the text is
 // empty, or when a part is too long.
 func (m Message) Validate() error {
 	if err := m.check(); err != nil {
@@ -66,13 +72,22 @@ func (m Message) check() error {
 	if err := checkKind(m.Kind); err != nil {
 		return err
 	}
-	for _, part := range []struct{ name, value string }{{"To", m.To}, {"ToName", m.ToName}, {"Subject", m.Subject}} {
+	for _, part := range []struct{ name, value string }{{"To", m.To}, {"ToName", m.ToName}, {"ReplyTo", m.ReplyTo}, {"Subject", m.Subject},
+		{"Unsubscribe", m.Unsubscribe}} {
 		if err := checkLine(part.value); err != nil {
 			return fmt.Errorf("mail: %s %w", part.name, err)
 		}
 	}
 	if err := checkAddress(m.To); err != nil {
-		return err
+		return fmt.Errorf("mail: To %w", err)
+	}
+	if m.ReplyTo != "" {
+		if err := checkAddress(m.ReplyTo); err != nil {
+			return fmt.Errorf("mail: ReplyTo %w", err)
+		}
+	}
+	if m.Unsubscribe != "" && !isWeb(m.Unsubscribe) {
+		return errors.New("mail: Unsubscribe is no http or https address")
 	}
 	switch {
 	case strings.TrimSpace(m.Subject) == "":
@@ -119,11 +134,21 @@ func checkLine(s string) error {
 	return nil
 }
 
+// isWeb tells that s is an address that can stand between angle brackets in a header.
+func isWeb(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && !strings.ContainsAny(s, "<> ,") && isASCII(s)
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c >= utf8.RuneSelf })
+}
+
 func checkAddress(s string) error {
 	a, err := mail.ParseAddress(s)
 	if err != nil || a.Name != "" || a.Address != s || len(s) > MaxAddress {
 		// The parser's own words quote the address.
-		return errors.New("mail: To is not one bare address")
+		return errors.New("is not one bare address")
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ var schema = dbtest.Schema{Name: "mail", Migrate: func(ctx context.Context, db *
 // verify is a message as auth would send it.
 func verify() mail.Message {
 	return mail.Message{
-		Kind: "auth.verify", To: "ada@example.com", ToName: "Ada Lovelace", Subject: "Confirm your address",
+		Kind: "auth.verify", To: "ada@example.com", ToName: "Ada Lovelace", ReplyTo: "help@acme.example", Subject: "Confirm your address",
 		Text: "Hello Ada,\n\nhttps://acme.example/auth/verify?token=s3cr3t-t0ken\n", HTML: `<p><a href="https://acme.example/auth/verify?token=s3cr3t-t0ken">Confirm</a></p>`,
 	}
 }
@@ -38,10 +38,12 @@ func TestValidate_RefusesWhatCouldBecomeAnotherHeader(t *testing.T) {
 	require.NoError(t, verify().Validate())
 	for _, injected := range []string{"\r\nBcc: eve@example.com", "\nBcc: eve@example.com", "\r", "\x00", "\t", "\x7f", "\u0085", "\u2028", "\u2029", "\xff"} {
 		for part, change := range map[string]func(*mail.Message){
-			"To":      func(m *mail.Message) { m.To += injected },
-			"ToName":  func(m *mail.Message) { m.ToName += injected },
-			"Subject": func(m *mail.Message) { m.Subject += injected },
-			"Kind":    func(m *mail.Message) { m.Kind += injected },
+			"To":          func(m *mail.Message) { m.To += injected },
+			"ToName":      func(m *mail.Message) { m.ToName += injected },
+			"Subject":     func(m *mail.Message) { m.Subject += injected },
+			"Kind":        func(m *mail.Message) { m.Kind += injected },
+			"Unsubscribe": func(m *mail.Message) { m.Unsubscribe = "https://acme.example/stop" + injected },
+			"ReplyTo":     func(m *mail.Message) { m.ReplyTo += injected },
 		} {
 			m := verify()
 			change(&m)
@@ -50,6 +52,19 @@ func TestValidate_RefusesWhatCouldBecomeAnotherHeader(t *testing.T) {
 			assert.Contains(t, err.Error(), part)
 			assert.True(t, mail.IsPermanent(err))
 		}
+	}
+}
+
+func TestValidate_RefusesAnUnsubscribeThatIsNoAddressOfTheWeb(t *testing.T) {
+	t.Parallel()
+	m := verify()
+	for _, good := range []string{"", "https://acme.example/auth/unsubscribe?token=a-b_c", "http://127.0.0.1:8080/x"} {
+		m.Unsubscribe = good
+		require.NoError(t, m.Validate(), good)
+	}
+	for _, bad := range []string{"mailto:stop@acme.example", "javascript:alert(1)", "/stop", "https:///x", "https://acme.example/>, <mailto:eve@example.com", "https://acme.example/ü", "https://acme.example/a b"} {
+		m.Unsubscribe = bad
+		require.ErrorIs(t, m.Validate(), mail.ErrInvalid, bad)
 	}
 }
 
@@ -62,6 +77,9 @@ func TestValidate_RefusesAllButOneBareAddress(t *testing.T) {
 		err := m.Validate()
 		require.ErrorIs(t, err, mail.ErrInvalid, to)
 		if to != "" {
+			m = verify()
+			m.ReplyTo = to
+			require.ErrorIs(t, m.Validate(), mail.ErrInvalid, to)
 			assert.NotContains(t, err.Error(), to, "errors are logged")
 		}
 	}

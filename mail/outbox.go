@@ -102,6 +102,7 @@ type caughtRow struct {
 	Kind      string        `db:"kind"`
 	To        string        `db:"to_address"`
 	ToName    string        `db:"to_name"`
+	ReplyTo   string        `db:"reply_to"`
 	Subject   string        `db:"subject"`
 	Text      string        `db:"body_text"`
 	HTML      string        `db:"body_html"`
@@ -109,13 +110,13 @@ type caughtRow struct {
 }
 
 func (r caughtRow) caught() Caught {
-	m := Message{Kind: r.Kind, To: r.To, ToName: r.ToName, Subject: r.Subject, Text: r.Text, HTML: r.HTML}
+	m := Message{Kind: r.Kind, To: r.To, ToName: r.ToName, ReplyTo: r.ReplyTo, Subject: r.Subject, Text: r.Text, HTML: r.HTML}
 	return Caught{ID: r.ID, Message: m, Links: links(r.Text), CreatedAt: r.CreatedAt.Time}
 }
 
 const (
-	insertCaught = `INSERT INTO qs_mail_outbox (id, kind, to_address, to_name, subject, body_text, body_html, created_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
+	insertCaught = `INSERT INTO qs_mail_outbox (id, kind, to_address, to_name, reply_to, subject, body_text, body_html, created_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
 	// The subquery has no row, and nothing is older than none, until the outbox is full.
 	deleteOld = `DELETE FROM qs_mail_outbox WHERE id < (SELECT id FROM qs_mail_outbox ORDER BY id DESC LIMIT 1 OFFSET ?)`
 )
@@ -130,7 +131,7 @@ func (o *Outbox) Send(ctx context.Context, m Message) error {
 		return fmt.Errorf("mail: make an id: %w", err)
 	}
 	return o.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
-		_, err := o.db.ExecTx(ctx, tx, insertCaught, id, m.Kind, m.To, m.ToName, m.Subject, m.Text, m.HTML, database.At(o.cfg.Clock()))
+		_, err := o.db.ExecTx(ctx, tx, insertCaught, id, m.Kind, m.To, m.ToName, m.ReplyTo, m.Subject, m.Text, m.HTML, database.At(o.cfg.Clock()))
 		if err != nil {
 			return fmt.Errorf("mail: keep message %s: %w", id, err)
 		}
@@ -144,7 +145,7 @@ func (o *Outbox) Send(ctx context.Context, m Message) error {
 // Find returns a message; [ErrNotFound] when there is none.
 func (o *Outbox) Find(ctx context.Context, id uuid.UUID) (Caught, error) {
 	var row caughtRow
-	err := o.db.Get(ctx, &row, `SELECT id, kind, to_address, to_name, subject, body_text, body_html, created_at FROM qs_mail_outbox WHERE id = ?`, id)
+	err := o.db.Get(ctx, &row, `SELECT id, kind, to_address, to_name, reply_to, subject, body_text, body_html, created_at FROM qs_mail_outbox WHERE id = ?`, id)
 	if database.IsNoRows(err) {
 		return Caught{}, ErrNotFound
 	}
@@ -171,7 +172,7 @@ func (o *Outbox) List(ctx context.Context, p ListParams) (messages []Caught, mor
 	}
 	p.Limit = min(p.Limit, MaxPage)
 	// Runs along the primary key; the filter passes over 500 rows at most.
-	query, args := `SELECT id, kind, to_address, to_name, subject, body_text, created_at FROM qs_mail_outbox WHERE 1 = 1`, []any{}
+	query, args := `SELECT id, kind, to_address, to_name, reply_to, subject, body_text, created_at FROM qs_mail_outbox WHERE 1 = 1`, []any{}
 	if p.To != "" {
 		query, args = query+` AND LOWER(to_address) = LOWER(?)`, append(args, p.To)
 	}

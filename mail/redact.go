@@ -39,7 +39,7 @@ func content(m Message) []string {
 			parts = append(parts, strings.TrimSpace(line))
 		}
 	}
-	parts = append(append(parts, m.To, m.ToName), strings.Fields(m.ToName)...)
+	parts = append(append(parts, m.To, m.ToName, m.ReplyTo), strings.Fields(m.ToName)...)
 	parts = slices.DeleteFunc(parts, func(s string) bool { return len(s) < minQuote })
 	slices.SortFunc(parts, func(a, b string) int { return len(b) - len(a) })
 	return parts

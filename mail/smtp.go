@@ -164,6 +164,9 @@ func (s *SMTP) message(m Message) *gomail.Msg {
 	msg := gomail.NewMsg(gomail.WithNoDefaultUserAgent())
 	msg.FromMailAddress(&mail.Address{Name: oneLine(s.from.Name), Address: asciiAddress(s.from.Address)})
 	msg.ToMailAddress(&mail.Address{Name: oneLine(m.ToName), Address: asciiAddress(m.To)})
+	if m.ReplyTo != "" {
+		msg.ReplyToMailAddress(&mail.Address{Address: asciiAddress(m.ReplyTo)})
+	}
 	subject := oneLine(m.Subject)
 	if strings.Contains(subject, "=?") {
 		// It would be read as an encoded word, and say something else than it does here.
@@ -174,6 +177,12 @@ func (s *SMTP) message(m Message) *gomail.Msg {
 	msg.SetDate()
 	msg.SetMessageIDWithValue(strings.ToLower(rand.Text()) + "@" + asciiDomain(s.from.Address[strings.LastIndexByte(s.from.Address, '@')+1:]))
 	msg.SetGenHeader("Auto-Submitted", "auto-generated") // no out-of-office replies (RFC 3834)
+	if m.Unsubscribe != "" {
+		msg.SetGenHeaderPreformatted(gomail.HeaderListUnsubscribe, "<"+m.Unsubscribe+">") // as it is: an encoded word would be no address
+		if strings.HasPrefix(m.Unsubscribe, "https://") {
+			msg.SetGenHeader(gomail.HeaderListUnsubscribePost, "List-Unsubscribe=One-Click")
+		}
+	}
 	msg.SetBodyString(gomail.TypeTextPlain, m.Text)
 	if m.HTML != "" {
 		msg.AddAlternativeString(gomail.TypeTextHTML, m.HTML)

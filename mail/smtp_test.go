@@ -53,6 +53,7 @@ func TestSMTP_DeliversHeadersAndBothParts(t *testing.T) {
 	m := verify()
 	m.ToName = "Ada Lövelace"
 	m.Subject = "Bestätige deine Adresse – επιβεβαίωση, damit wir wissen, dass sie dir gehört"
+	m.Unsubscribe = "https://acme.example/auth/unsubscribe?token=" + strings.Repeat("a-long_one", 15)
 	m.Text = "Grüße\n.\nline after a dot, " + strings.Repeat("long ", 300) + "\n"
 	require.NoError(t, newSMTP(t, mail.SMTPConfig{URL: address}).Send(t.Context(), m))
 
@@ -73,11 +74,14 @@ func TestSMTP_DeliversHeadersAndBothParts(t *testing.T) {
 	from, err := msg.Header.AddressList("From")
 	require.NoError(t, err)
 	assert.Equal(t, []*netmail.Address{{Name: "Acme Accounts", Address: "accounts@acme.example"}}, from)
+	assert.Equal(t, "<help@acme.example>", msg.Header.Get("Reply-To"))
 	date, err := msg.Header.Date()
 	require.NoError(t, err)
 	assert.WithinDuration(t, time.Now(), date, time.Minute)
 	assert.Regexp(t, `^<[a-z0-9]{20,}@acme\.example>$`, msg.Header.Get("Message-ID"))
 	assert.Equal(t, "auto-generated", msg.Header.Get("Auto-Submitted"))
+	assert.Equal(t, "<"+m.Unsubscribe+">", msg.Header.Get("List-Unsubscribe"))
+	assert.Equal(t, "List-Unsubscribe=One-Click", msg.Header.Get("List-Unsubscribe-Post"), "RFC 8058")
 	assert.Empty(t, msg.Header.Get("User-Agent"))
 
 	kind, params, err := mime.ParseMediaType(msg.Header.Get("Content-Type"))
@@ -108,6 +112,8 @@ func TestSMTP_TextAloneIsNotMultipart(t *testing.T) {
 	msg, err := netmail.ReadMessage(strings.NewReader(got[0].MsgRequest()))
 	require.NoError(t, err)
 	assert.Equal(t, "text/plain; charset=UTF-8", msg.Header.Get("Content-Type"))
+	assert.NotContains(t, msg.Header, "List-Unsubscribe", "what always comes cannot be ended")
+	assert.NotContains(t, msg.Header, "List-Unsubscribe-Post")
 }
 
 func TestSMTP_5xxIsPermanentAnd4xxIsNot(t *testing.T) {

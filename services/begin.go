@@ -122,7 +122,7 @@ func (s *Services) newRow(c *prepared) (callRow, error) {
 	}
 	now := s.now()
 	row := callRow{ID: id, Account: c.Account, Service: c.r.info.Name, Version: c.r.info.Version, Status: Running, Price: c.quote.Credits, Fingerprint: c.mark,
-		CreatedAt: database.At(now), ExpiresAt: database.At(now.Add(c.r.opts.timeout + holdMargin)), Units: "{}", Tags: c.tags, Notify: c.notify}
+		CreatedAt: database.At(now), ExpiresAt: database.At(now.Add(c.r.opts.timeout + holdMargin)), Units: emptyObject, Tags: c.tags, Notify: c.notify}
 	if c.IdempotencyKey != "" {
 		row.Key = &c.IdempotencyKey
 	}
@@ -142,7 +142,7 @@ func (s *Services) newRow(c *prepared) (callRow, error) {
 // reserve sets the price of a call aside, or what the account has of it where the service takes that.
 func (s *Services) reserve(ctx context.Context, tx *sqlx.Tx, c *prepared, row *callRow) error {
 	p := credits.ReserveParams{Account: c.Account, Amount: row.Price, TTL: row.ExpiresAt.Sub(row.CreatedAt.Time), Over: credits.OverCap,
-		Service: row.Service, Reason: row.reason(c.r.info.Title), Reference: row.reference()}
+		Service: row.Service, Reason: reasonOf(c.r.info.Title), Reference: referenceOf(row.ID)}
 	hold, err := s.cfg.Ledger.ReserveTx(ctx, tx, p)
 	if short, ok := errors.AsType[*credits.InsufficientError](err); ok && c.r.opts.least > 0 && short.Debt == 0 && short.Available >= c.r.opts.least {
 		p.Amount = short.Available
@@ -206,6 +206,9 @@ func (r callRow) result(balance credits.Amount) (Result, error) {
 	}
 	if r.Status == PartlySucceeded {
 		result.Incomplete = &Incomplete{r.ErrorCode, r.ErrorText}
+	}
+	if r.Units == emptyObject {
+		return result, nil
 	}
 	if err := json.Unmarshal([]byte(r.Units), &result.Units); err != nil {
 		return Result{}, fmt.Errorf("services: units of call %s: %w", r.ID, err)

@@ -107,8 +107,12 @@ func readKey(r *http.Request) (string, error) {
 
 // readTags returns the X-Usage-Tags header: project=alpha, team=search.
 func readTags(r *http.Request) (map[string]string, error) {
+	given := r.Header.Values("X-Usage-Tags")
+	if len(given) == 0 {
+		return nil, nil
+	}
 	tags := map[string]string{}
-	for part := range strings.SplitSeq(strings.Join(r.Header.Values("X-Usage-Tags"), ","), ",") {
+	for part := range strings.SplitSeq(strings.Join(given, ","), ",") {
 		if part = strings.TrimSpace(part); part == "" {
 			continue
 		}

@@ -126,11 +126,13 @@ func (r callRow) values() []any {
 		r.CachedUntil}
 }
 
-// reason is the line of a call in the credit history.
-func (r callRow) reason(title string) string { return "Service: " + title }
+// reasonOf is the line of a call in the credit history.
+func reasonOf(title string) string { return "Service: " + title }
 
-// reference ties the credit entry to the call.
-func (r callRow) reference() string { return "service-call:" + r.ID.String() }
+// referencePrefix begins what ties the credit entry to the call.
+const referencePrefix = "service-call:"
+
+func referenceOf(id uuid.UUID) string { return referencePrefix + id.String() }
 
 const callMarks = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
@@ -144,14 +146,14 @@ func (s *Services) insert(ctx context.Context, tx *sqlx.Tx, r callRow, tags map[
 	if n == 0 {
 		return false, nil
 	}
-	return true, s.insertTags(ctx, tx, r, tags)
+	return true, s.insertTags(ctx, tx, r.ID, r.Account, tags)
 }
 
-func (s *Services) insertTags(ctx context.Context, tx *sqlx.Tx, r callRow, tags map[string]string) error {
+func (s *Services) insertTags(ctx context.Context, tx *sqlx.Tx, id uuid.UUID, account string, tags map[string]string) error {
 	for name, value := range tags {
-		const insert = `INSERT INTO qs_service_call_tags (account_id, name, value, call_id) VALUES (?, ?, ?, ?)`
-		if _, err := s.db.ExecTx(ctx, tx, insert, r.Account, name, value, r.ID); err != nil {
-			return fmt.Errorf("services: write the tags of call %s: %w", r.ID, err)
+		const insert = `INSERT INTO qs_service_call_tags (account_id, name, value, call_id) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`
+		if _, err := s.db.ExecTx(ctx, tx, insert, account, name, value, id); err != nil {
+			return fmt.Errorf("services: write the tags of call %s: %w", id, err)
 		}
 	}
 	return nil
@@ -196,7 +198,7 @@ func (s *Services) close(ctx context.Context, tx *sqlx.Tx, id uuid.UUID, e end) 
 		output = new(string(e.output))
 	}
 	if e.units == "" {
-		e.units = "{}"
+		e.units = emptyObject
 	}
 	const update = `UPDATE qs_service_calls SET status = ?, charged = ?, entry_id = ?, output = ?, error_code = ?, error_text = ?, finished_at = ?,
 		latency_us = ?, units = ?, cached = ?, cached_until = ?, input = NULL WHERE id = ? AND status IN ('queued', 'running')`

@@ -8,8 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/quickscale/quickscale/credits"
-	"github.com/quickscale/quickscale/internal/database"
 	"github.com/quickscale/quickscale/internal/problem"
 )
 
@@ -27,73 +28,63 @@ func (s *Services) runDirect(ctx context.Context, c *prepared) (Result, error) {
 		return Result{}, err
 	}
 	defer done(nil)
-	row, err := s.newRow(c)
+	id, err := uuid.NewV7()
 	if err != nil {
-		return Result{}, err
+		return Result{}, fmt.Errorf("services: make an id: %w", err)
 	}
-	working, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	call := s.newCall(c, row, stop)
+	row := &ended{id: id, account: c.Account, service: c.r.info.Name, version: c.r.info.Version, price: c.quote.Credits, began: s.now(), tags: c.Tags, tagsText: c.tags}
+	// Nothing but the end of its time ends such work: it has no stream and no metered price.
+	call := s.newCall(c, id, row.price, func(error) {})
 	started := time.Now()
-	output, workErr := s.work(working, c, call)
-	latency := time.Since(started)
+	output, workErr := s.work(ctx, c, call)
+	row.latency = time.Since(started)
 	used := call.m.end()
-	e, failure := s.judge(ctx, c, row, used, output, workErr)
-	e.latency = latency
+	e, failure := s.judge(ctx, c, id, used, output, workErr)
 	if failure != nil {
 		call.Logger.ErrorContext(ctx, "service failed", slog.Any("error", workErr))
 	}
+	row.status, row.charged, row.code, row.text, row.units = e.status, e.charged, e.code, e.text, e.units
 	var balance credits.Amount
 	if e.charge {
+		p := c.debit(id, e.charged)
+		p.Metadata = row.metadata()
 		// The work is done although the caller may be gone.
-		entry, err := s.debit(context.WithoutCancel(ctx), row.debit(c.r.info.Title, e.charged))
+		entry, err := s.debit(context.WithoutCancel(ctx), p)
 		switch refusal := problem.From(err); {
 		case err == nil:
-			e.entry, balance = &entry.ID, entry.Available
+			row.entry, balance = entry.ID, entry.Available
 			done(&balance)
 		case refusal != nil:
-			failure = &CallError{Call: row.ID, Code: refusal.ErrorCode(), Message: refusal.ErrorMessage(), cause: err}
-			e.status, e.code, e.text, e.charged = Failed, failure.Code, failure.Message, 0
+			failure = &CallError{Call: id, Code: refusal.ErrorCode(), Message: refusal.ErrorMessage(), cause: err}
+			row.status, row.code, row.text, row.charged = Failed, failure.Code, failure.Message, 0
 		default:
 			call.Logger.ErrorContext(ctx, "outcome not recorded", slog.Any("error", err))
 			return Result{}, fmt.Errorf("%w (%w)", ErrOutcomeUnknown, err)
 		}
 	}
-	s.recorder.add(context.WithoutCancel(ctx), row.ended(e, s.now()), c.Tags)
+	row.finished = s.now()
+	s.recorder.add(ctx, row)
 	if failure != nil {
 		return Result{}, failure
 	}
-	result := Result{Service: row.Service, Version: row.Version, CallID: row.ID, Output: output, Charged: e.charged, Balance: balance, Units: used.units}
+	result := Result{Service: row.service, Version: row.version, CallID: id, Output: output, Charged: row.charged, Balance: balance, Units: used.units}
 	if e.status == PartlySucceeded {
 		result.Incomplete = &Incomplete{e.code, e.text}
 	}
 	return result, nil
 }
 
-// ended is the row of a call that has ended.
-func (r callRow) ended(e end, now time.Time) callRow {
-	r.Status, r.Charged, r.EntryID, r.ErrorCode, r.ErrorText = e.status, e.charged, e.entry, e.code, e.text
-	r.Units, r.LatencyUS = e.units, e.latency.Microseconds()
-	r.FinishedAt = new(database.At(now))
-	return r
-}
-
 // debit charges a call, with others that are charged in the same moment. Tried again under its key, it happens once.
 func (s *Services) debit(ctx context.Context, p credits.DebitParams) (credits.Entry, error) {
-	ctx, cancel := context.WithTimeout(ctx, recordLimit)
-	defer cancel()
+	end := time.Now().Add(recordLimit)
 	pause := recordBackoff
 	for try := 1; ; try++ {
 		entry, err := s.debitOnce(ctx, p)
-		if err == nil || try == recordTries || problem.From(err) != nil {
+		if err == nil || try == recordTries || problem.From(err) != nil || time.Now().Add(2*pause).After(end) {
 			return entry, err
 		}
-		select {
-		case <-ctx.Done():
-			return credits.Entry{}, err
-		case <-time.After(pause + rand.N(pause)):
-			pause *= 2
-		}
+		time.Sleep(pause + rand.N(pause))
+		pause *= 2
 	}
 }
 

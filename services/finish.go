@@ -32,7 +32,7 @@ const (
 func (s *Services) carryOut(ctx context.Context, c *prepared, row callRow) (Result, error) {
 	working, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	call := s.newCall(c, row, stop)
+	call := s.newCall(c, row.ID, row.Price, stop)
 	started := time.Now()
 	output, workErr := s.work(working, c, call)
 	latency := time.Since(started)
@@ -40,7 +40,7 @@ func (s *Services) carryOut(ctx context.Context, c *prepared, row callRow) (Resu
 	if c.background && workErr != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errCanceled) {
 		return Result{}, fmt.Errorf("services: call %s: the process ends: %w", row.ID, ctx.Err()) // begun again elsewhere
 	}
-	e, failure := s.judge(ctx, c, row, used, output, workErr)
+	e, failure := s.judge(ctx, c, row.ID, used, output, workErr)
 	e.latency = latency
 	if failure != nil {
 		call.Logger.ErrorContext(ctx, "service failed", slog.Any("error", workErr))
@@ -74,7 +74,7 @@ func (s *Services) carryOut(ctx context.Context, c *prepared, row callRow) (Resu
 // judge decides what a call comes to. Work that succeeds is charged, and so is output that is not complete; a stream
 // that the caller, the time limit or its credits ended is charged for what it used. Everything else has failed, for
 // nothing unless the service says otherwise.
-func (s *Services) judge(ctx context.Context, c *prepared, row callRow, used metered, output json.RawMessage, workErr error) (e end, failure *CallError) {
+func (s *Services) judge(ctx context.Context, c *prepared, id uuid.UUID, used metered, output json.RawMessage, workErr error) (e end, failure *CallError) {
 	e = end{status: Succeeded, charge: true, charged: used.due, cached: used.cached, units: unitsText(used.units)}
 	if workErr == nil && !used.out {
 		e.output = c.kept(output)
@@ -83,7 +83,7 @@ func (s *Services) judge(ctx context.Context, c *prepared, row callRow, used met
 		}
 		return e, nil
 	}
-	failure = explain(ctx, c.r, row.ID, used, workErr)
+	failure = explain(ctx, c.r, id, used, workErr)
 	e.code, e.text = failure.Code, failure.Message
 	stopped := c.sink != nil && (used.out || used.left || ctx.Err() != nil || errors.Is(workErr, errTimeout))
 	if output != nil || (stopped && used.due > 0 && (used.sent || c.r.pricing.kind == PriceMetered)) {
@@ -108,7 +108,7 @@ func (c *prepared) kept(output json.RawMessage) json.RawMessage {
 
 func unitsText(u Units) string {
 	if len(u) == 0 {
-		return "{}"
+		return emptyObject
 	}
 	text, err := json.Marshal(u)
 	if err != nil {
@@ -180,7 +180,7 @@ func (s *Services) settle(ctx context.Context, tx *sqlx.Tx, c *prepared, row cal
 	case e.charge && row.HoldID != nil:
 		return s.cfg.Ledger.SettleTx(ctx, tx, *row.HoldID, e.charged)
 	case e.charge:
-		return s.cfg.Ledger.DebitTx(ctx, tx, row.debit(c.r.info.Title, 0))
+		return s.cfg.Ledger.DebitTx(ctx, tx, c.debit(row.ID, 0))
 	case row.HoldID != nil:
 		err = s.cfg.Ledger.ReleaseTx(ctx, tx, *row.HoldID)
 	}
@@ -188,8 +188,10 @@ func (s *Services) settle(ctx context.Context, tx *sqlx.Tx, c *prepared, row cal
 }
 
 // debit is the charge of a call for which nothing was set aside.
-func (r callRow) debit(title string, amount credits.Amount) credits.DebitParams {
-	return credits.DebitParams{Account: r.Account, Amount: amount, Service: r.Service, Reason: r.reason(title), Reference: r.reference(), IdempotencyKey: r.reference()}
+func (c *prepared) debit(id uuid.UUID, amount credits.Amount) credits.DebitParams {
+	reference := referenceOf(id)
+	return credits.DebitParams{Account: c.Account, Amount: amount, Service: c.r.info.Name, Reason: reasonOf(c.r.info.Title), Reference: reference,
+		IdempotencyKey: reference}
 }
 
 // tell calls [Config.OnEndTx] with a call that has ended in tx.

@@ -1,14 +1,12 @@
 package services
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"reflect"
 	"regexp"
 	"slices"
@@ -19,7 +17,6 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/quickscale/quickscale/internal/problem"
-	"github.com/quickscale/quickscale/internal/web"
 )
 
 // input is the type of a service's input, in the terms that its schema, its form and its validation share.
@@ -28,6 +25,7 @@ type input struct {
 	validate *validator.Validate
 	root     *field
 	schema   *jsonschema.Schema
+	files    bool // there is a file among the fields
 }
 
 // field is one place in an input: the whole, a field of a struct, or the elements of a list.
@@ -220,33 +218,59 @@ func humanize(name string) string {
 // decode makes a valid value of In from JSON. The errors are [web.ErrMalformed] and one of code invalid that has all
 // fields at fault.
 func (in *input) decode(raw []byte) (any, error) {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
-	var tree any
-	if err := d.Decode(&tree); err != nil {
-		return nil, web.ErrMalformed
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, web.ErrMalformed
-	}
-	if _, ok := tree.(map[string]any); !ok {
-		return nil, web.ErrMalformed
+	tree, err := treeOf(raw)
+	if err != nil {
+		return nil, err
 	}
 	wrong := map[string]string{}
 	in.root.check(tree, "", wrong)
 	if len(wrong) > 0 {
 		return nil, problem.Invalid(wrong)
 	}
-	// Written anew, the tree has no key twice and none in another case, which encoding/json would take.
-	clean, err := json.Marshal(tree)
-	if err != nil {
-		return nil, fmt.Errorf("services: write the input anew: %w", err)
+	clean := raw
+	if in.files || members(raw) != membersOf(tree) {
+		// Written anew, the tree has no key twice, of which encoding/json would take a part each, and what is known of its files.
+		if clean, err = json.Marshal(tree); err != nil {
+			return nil, fmt.Errorf("services: write the input anew: %w", err)
+		}
 	}
 	v := reflect.New(in.goType)
 	if err := json.Unmarshal(clean, v.Interface()); err != nil {
 		return nil, fmt.Errorf("services: decode the checked input: %w", err)
 	}
 	return in.valid(v.Elem().Interface())
+}
+
+// members counts the members of all objects in a JSON text, and membersOf those in what it was decoded into: fewer where a
+// key stands twice.
+func members(raw []byte) (n int) {
+	text := false
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case c == '"':
+			text = !text
+		case c == '\\':
+			i++ // stands in texts alone
+		case c == ':' && !text:
+			n++
+		}
+	}
+	return n
+}
+
+func membersOf(tree any) (n int) {
+	switch v := tree.(type) {
+	case map[string]any:
+		n = len(v)
+		for _, part := range v {
+			n += membersOf(part)
+		}
+	case []any:
+		for _, part := range v {
+			n += membersOf(part)
+		}
+	}
+	return n
 }
 
 // valid checks a value of In by its validate rules.

@@ -173,9 +173,15 @@ func TestInput_FaultsAreNamedByTheirPath(t *testing.T) {
 		assert.Equal(t, "invalid", code(err), c.input)
 		assert.Equal(t, c.want, problem.FieldsOf(err), c.input)
 	}
-	for _, malformed := range []string{``, ` `, `{`, `[]`, `"x"`, `null`, `5`, `{} {}`, `{"text":"a"}x`, `{text:"a"}`, `text=a&mode=fast`} {
+	for _, malformed := range []string{``, ` `, `{`, `[]`, `"x"`, `null`, `5`, `{} {}`, `{"text":"a"}x`, `{"text":"a"} {`, `{text:"a"}`, `text=a&mode=fast`} {
 		_, err := call(malformed)
 		assert.Equal(t, "malformed", code(err), malformed)
+		// What one text leaves behind is not read with the next.
+		for _, good := range []string{"{\"text\":\"ab\",\"mode\":\"slow\"} \n\t ", ` {"text":"cd","mode":"slow"}`} {
+			res, err := call(good)
+			require.NoError(t, err)
+			assert.Equal(t, strings.Contains(good, "ab"), strings.Contains(string(res.Output), `"text":"ab"`), good)
+		}
 	}
 	res, err := call(`{"text":"first","text":"üöäüöäüöäü","mode":"slow","quality":"very high","count":-1,"size":18446744073709551615,"ratio":1.5e0,"agree":true,
 		"maybe":null,"tags":["a","b"],"numbers":[9223372036854775807],"options":{"depth":9,"name":"x"},"options":{"name":"y"}}`)

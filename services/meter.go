@@ -108,12 +108,18 @@ func (m *meter) add(unit string, n int64) error {
 	case n < 0 || unit == "" || len(unit) > maxUnit:
 		return fmt.Errorf("services: meter %d of %q: it takes a name of up to %d bytes and zero or more units", n, unit, maxUnit)
 	}
+	next := maps.Clone(m.units)
 	if m.kind != PriceMetered {
-		m.units[unit] += n
+		next = m.units
+	}
+	if next == nil {
+		next = Units{}
+	}
+	next[unit] += n
+	if m.kind != PriceMetered {
+		m.units = next
 		return nil
 	}
-	next := maps.Clone(m.units)
-	next[unit] += n
 	cost, err := m.rates.cost(next)
 	if err != nil {
 		return err

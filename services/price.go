@@ -123,7 +123,8 @@ func Free() Pricing {
 
 // Fixed costs the same for every call.
 func Fixed(amount credits.Amount) Pricing {
-	return Pricing{kind: PriceFixed, rates: Rates{perCall: {Amount: amount}}, units: func(any) (Units, error) { return Units{perCall: 1}, nil }}
+	one := Units{perCall: 1}
+	return Pricing{kind: PriceFixed, rates: Rates{perCall: {Amount: amount}}, units: func(any) (Units, error) { return one, nil }}
 }
 
 // PerUnit costs the rate for each unit of the input, such as a word. count must be quick and without effect.

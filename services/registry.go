@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -71,7 +72,7 @@ type Description struct {
 
 func (r *registered) description(set Setting, versions []string) Description {
 	d := Description{
-		Info: r.info, Active: r.active(set), Pricing: r.pricing.kind, Rates: r.rates(set), Background: r.opts.background, Files: r.input.root.hasFile(),
+		Info: r.info, Active: r.active(set), Pricing: r.pricing.kind, Rates: maps.Clone(r.rates(set)), Background: r.opts.background, Files: r.input.root.hasFile(),
 		Plans: r.opts.features, TimeoutSeconds: r.opts.timeout.Seconds(), MaxInputBytes: r.opts.maxBody, InputSchema: r.inJSON, OutputSchema: r.outJSON,
 	}
 	if len(versions) > 1 {
@@ -136,8 +137,11 @@ func (r *registered) active(set Setting) bool {
 	return !r.opts.inactive
 }
 
-// rates are those in force. An override counts for the rates that it names.
+// rates are those in force, which nobody changes. An override counts for the rates that it names.
 func (r *registered) rates(set Setting) Rates {
+	if len(set.Rates) == 0 {
+		return r.pricing.rates
+	}
 	rates := r.pricing.Rates()
 	for name, rate := range set.Rates {
 		if _, ok := rates[name]; ok {
@@ -208,7 +212,9 @@ func (s *Services) Quote(ctx context.Context, p QuoteParams) (Quote, error) {
 	if err != nil {
 		return Quote{}, err
 	}
-	return r.quote(in, r.rates(set))
+	quote, err := r.quote(in, r.rates(set))
+	quote.Units, quote.Rates = maps.Clone(quote.Units), maps.Clone(quote.Rates)
+	return quote, err
 }
 
 func (r *registered) quote(in any, rates Rates) (Quote, error) {

@@ -51,6 +51,42 @@ type Result struct {
 	Incomplete *Incomplete `json:"incomplete,omitempty"`
 }
 
+// MarshalJSON implements json.Marshaler. It writes what encoding/json would by the tags, without looking for it in the
+// type: every call ends here.
+func (r Result) MarshalJSON() ([]byte, error) {
+	buf := make([]byte, 0, len(r.Output)+240)
+	buf = append(append(append(buf, `{"service":"`...), r.Service...), '"') // its letters need no escape
+	if r.Version != "" {
+		version, err := json.Marshal(r.Version)
+		if err != nil {
+			return nil, fmt.Errorf("services: write a result: %w", err)
+		}
+		buf = append(append(buf, `,"version":`...), version...)
+	}
+	buf = append(append(buf, `,"call_id":"`...), r.CallID.String()...)
+	buf = append(buf, `","result":`...)
+	if r.Output == nil {
+		buf = append(buf, "null"...)
+	}
+	buf = append(append(buf, r.Output...), `,"credits_charged":"`...)
+	buf = append(append(buf, r.Charged.String()...), `","balance":"`...)
+	buf = append(append(buf, r.Balance.String()...), '"')
+	rest := struct {
+		Units      Units       `json:"units,omitempty"`
+		Cached     bool        `json:"cached,omitempty"`
+		Incomplete *Incomplete `json:"incomplete,omitempty"`
+	}{r.Units, r.Cached, r.Incomplete}
+	if len(r.Units) == 0 && !r.Cached && r.Incomplete == nil {
+		return append(buf, '}'), nil
+	}
+	text, err := json.Marshal(rest)
+	if err != nil {
+		return nil, fmt.Errorf("services: write a result: %w", err)
+	}
+	text[0] = ','
+	return append(buf, text...), nil
+}
+
 // Incomplete says why an output is not complete: partial (the service said so), out_of_credits, canceled (the caller of
 // a stream went away) or timeout.
 type Incomplete struct {
@@ -167,7 +203,7 @@ func (c *prepared) compare() (err error) {
 // tagsText writes tags as they are stored.
 func tagsText(tags map[string]string) (string, error) {
 	if len(tags) == 0 {
-		return "{}", nil
+		return emptyObject, nil
 	}
 	if len(tags) > maxTags {
 		return "", ErrTagsInvalid

@@ -33,7 +33,7 @@ func describeInput(v *validator.Validate, t reflect.Type) (*input, json.RawMessa
 		return nil, nil, fmt.Errorf("the schema of %s: %w", t, err)
 	}
 	in.root.decorate(s)
-	in.schema = s
+	in.schema, in.files = s, in.root.hasFile()
 	text, err := marshalSchema(s)
 	return in, text, err
 }

@@ -55,6 +55,7 @@ type Ledger interface {
 	DebitTx(ctx context.Context, tx *sqlx.Tx, p credits.DebitParams) (credits.Entry, error)
 	Debit(ctx context.Context, p credits.DebitParams) (credits.Entry, error)
 	Balance(ctx context.Context, account string) (credits.Balance, error)
+	EntriesAfter(ctx context.Context, p credits.EntriesAfterParams) ([]credits.Entry, error)
 }
 
 // Jobs inserts jobs; a River client over database/sql (*river.Client[*sql.Tx]) is one.
@@ -123,7 +124,7 @@ type Services struct {
 	names  []string                 // in the order of registration
 
 	settings *settings
-	recorder recorder
+	recorder *recorder
 	funds    fundsCache
 }
 
@@ -176,7 +177,7 @@ func New(cfg Config) (*Services, error) {
 	}
 	s := &Services{cfg: cfg, db: db, validate: newValidator(), byName: map[string][]*registered{}}
 	s.settings = &settings{db: db, logger: cfg.Logger}
-	s.recorder.s = s
+	s.recorder = newRecorder(s)
 	if s.views, err = cfg.Site.Views("services", templates, pageData()); err != nil {
 		return nil, err
 	}

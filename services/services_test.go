@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,7 +26,12 @@ import (
 	"github.com/quickscale/quickscale/services"
 )
 
-func TestMain(m *testing.M) { dbtest.Main(m) }
+func TestMain(m *testing.M) {
+	if mode := os.Getenv(envKilled); mode != "" {
+		os.Exit(untilKilled(mode, os.Getenv(envURL)))
+	}
+	dbtest.Main(m)
+}
 
 var schema = dbtest.Of(credits.Migrations(), services.Migrations())
 

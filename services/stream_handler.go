@@ -22,6 +22,9 @@ type streamKey struct{}
 func markStreams(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for part := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
+			if part == "" {
+				continue
+			}
 			if kind, _, _ := mime.ParseMediaType(part); kind == "text/event-stream" {
 				r = r.WithContext(context.WithValue(r.Context(), streamKey{}, true))
 			}

@@ -56,12 +56,12 @@ func (r callRow) record() (Record, error) {
 	if r.Output != nil {
 		record.Output = json.RawMessage(*r.Output)
 	}
-	if r.Units != "{}" {
+	if r.Units != emptyObject {
 		if err := json.Unmarshal([]byte(r.Units), &record.Units); err != nil {
 			return Record{}, fmt.Errorf("services: units of call %s: %w", r.ID, err)
 		}
 	}
-	if r.Tags != "{}" {
+	if r.Tags != emptyObject {
 		if err := json.Unmarshal([]byte(r.Tags), &record.Tags); err != nil {
 			return Record{}, fmt.Errorf("services: tags of call %s: %w", r.ID, err)
 		}

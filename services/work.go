@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/internal/database"
 )
@@ -18,17 +20,18 @@ import (
 var errTimeout = errors.New("services: the time limit passed")
 
 // newCall is a call as Execute sees it. stop ends its work.
-func (s *Services) newCall(c *prepared, row callRow, stop func(cause error)) *Call {
-	call := &Call{ID: row.ID, Service: row.Service, Version: row.Version, Account: row.Account, Tags: c.Tags,
-		Logger: s.cfg.Logger.With(slog.String("service", row.Service), slog.String("call", row.ID.String()))}
-	call.m = &meter{kind: c.r.pricing.kind, rates: c.quote.Rates, limit: row.Price, stop: stop, sink: c.sink, units: c.priced()}
+func (s *Services) newCall(c *prepared, id uuid.UUID, price credits.Amount, stop func(cause error)) *Call {
+	name := c.r.info.Name
+	call := &Call{ID: id, Service: name, Version: c.r.info.Version, Account: c.Account, Tags: c.Tags,
+		Logger: slog.New(&callHandler{Handler: s.cfg.Logger.Handler(), service: name, call: id})}
+	call.m = &meter{kind: c.r.pricing.kind, rates: c.quote.Rates, limit: price, stop: stop, sink: c.sink, units: c.priced()}
 	return call
 }
 
 // priced are the units that a call has before it meters any: those of its price.
 func (c *prepared) priced() Units {
 	if c.r.pricing.kind != PricePerUnit {
-		return Units{}
+		return nil
 	}
 	return maps.Clone(c.quote.Units)
 }
@@ -46,6 +49,7 @@ func (s *Services) work(ctx context.Context, c *prepared, call *Call) (json.RawM
 	if output, err := s.equal(ctx, c, call); output != nil || err != nil {
 		return output, err
 	}
+	started := time.Now()
 	ctx, cancel := context.WithTimeoutCause(context.WithValue(ctx, callKey{}, call), c.r.opts.timeout, errTimeout)
 	defer cancel()
 	done := make(chan outcome, 1)
@@ -54,14 +58,17 @@ func (s *Services) work(ctx context.Context, c *prepared, call *Call) (json.RawM
 		defer func() { done <- o }()
 		o = c.r.tries(ctx, c, call)
 	}()
-	limit := time.NewTimer(c.r.opts.timeout)
+	select {
+	case o := <-done:
+		return o.ended(ctx)
+	case <-ctx.Done():
+	}
+	// The time may be over, or the caller gone.
+	limit := time.NewTimer(time.Until(started.Add(c.r.opts.timeout)))
 	defer limit.Stop()
 	select {
 	case o := <-done:
-		if o.err != nil && errors.Is(context.Cause(ctx), errTimeout) {
-			return nil, fmt.Errorf("%w (%w)", errTimeout, o.err)
-		}
-		return o.output, o.err
+		return o.ended(ctx)
 	case <-limit.C:
 	}
 	select {
@@ -72,6 +79,14 @@ func (s *Services) work(ctx context.Context, c *prepared, call *Call) (json.RawM
 	default:
 	}
 	return nil, errTimeout
+}
+
+// ended is what came of Execute, whose context was ctx.
+func (o outcome) ended(ctx context.Context) (json.RawMessage, error) {
+	if o.err != nil && errors.Is(context.Cause(ctx), errTimeout) {
+		return nil, fmt.Errorf("%w (%w)", errTimeout, o.err)
+	}
+	return o.output, o.err
 }
 
 const firstPause = 100 * time.Millisecond

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/quickscale/quickscale/auth"
 	"github.com/quickscale/quickscale/internal/database"
+	"github.com/quickscale/quickscale/internal/problem"
 )
 
 func newAPIKey() *cobra.Command {
@@ -25,6 +27,9 @@ func withUser(cmd *cobra.Command, email string, fn func(ctx context.Context, a *
 			return err
 		}
 		u, err := a.FindUserByEmail(ctx, email)
+		if errors.Is(err, auth.ErrNotFound) {
+			return problem.New(problem.CodeNotFound, "There is no account with this address: `quickscale user list` finds people by the beginning of it.")
+		}
 		if err != nil {
 			return err
 		}

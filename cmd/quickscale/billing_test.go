@@ -42,7 +42,11 @@ func TestBillingReconcile_RehearsesRepairsAndFindsNothingMore(t *testing.T) {
 			require.NoError(t, err)
 			price, err := double.Stripe.Prices.New(&stripe.PriceParams{Product: &product.ID, Currency: stripe.String("usd"), UnitAmount: stripe.Int64(500)})
 			require.NoError(t, err)
-			require.NoError(t, b.SyncCatalogue(t.Context()))
+			c := cli{t, []string{"QUICKSCALE_DATABASE_URL=" + given, "STRIPE_SECRET_KEY=" + stripetest.DefaultSecretKey}}
+			code, out, problems := c.run("stripe", "sync", "--stripe-url", double.URL)
+			require.Zero(t, code, problems)
+			assert.Regexp(t, product.ID+` +Pack +`+price.ID+` +.*5\.00.* +100\n1 products`, out)
+			assert.Len(t, c.json("stripe", "sync", "--stripe-url", double.URL)["products"], 1)
 			checkout, err := b.Checkout(t.Context(), billing.CheckoutParams{Customer: billing.Customer{Account: "ada", Email: "ada@example.com", Verified: true}, Price: price.ID})
 			require.NoError(t, err)
 			_, err = double.Pay(t.Context(), checkout.SessionID, stripetest.Card{Number: stripetest.CardSucceeds})
@@ -53,9 +57,8 @@ func TestBillingReconcile_RehearsesRepairsAndFindsNothingMore(t *testing.T) {
 				return balance.Available.String()
 			}
 
-			c := cli{t, []string{"QUICKSCALE_DATABASE_URL=" + given, "STRIPE_SECRET_KEY=" + stripetest.DefaultSecretKey}}
-			reconcile := []string{"billing", "reconcile", "--stripe-url", double.URL}
-			code, out, problems := c.run(append(reconcile, "--dry-run")...)
+			reconcile := []string{"stripe", "reconcile", "--stripe-url", double.URL} // billing reconcile is the same
+			code, out, problems = c.run(append(reconcile, "--dry-run")...)
 			assert.Equal(t, 1, code, problems)
 			assert.Regexp(t, `checkout.session +`+checkout.SessionID+` +open +→ paid`, out)
 			assert.Contains(t, out, "1 objects since the beginning: 0 failed, 1 differ; nothing was done")

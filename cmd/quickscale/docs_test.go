@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/quickscale/quickscale/internal/dbtest"
 )
 
 // commands are all that the program completes, below a prefix: those with others below them are left out.
@@ -35,7 +38,7 @@ func (p place) commands(prefix ...string) []string {
 	return found
 }
 
-var documented = regexp.MustCompile("(?m)^\\| `quickscale ([a-z -]+)`")
+var documented = regexp.MustCompile("(?m)^\\| `quickscale ([a-z0-9 -]+)`")
 
 // docs/cli.md has every command, and no other.
 func TestDocs_HaveEveryCommand(t *testing.T) {
@@ -93,6 +96,27 @@ func TestGettingStarted_WorksAsItStands(t *testing.T) {
 	for _, said := range []string{"user@example.com", "granted 50", "Welcome", "0 discrepancies", "has no data any more"} {
 		assert.Contains(t, string(out), said)
 	}
+}
+
+// At a terminal long work shows a bar, which leaves no trace in the result.
+func TestProgress_IsABarAtATerminalOnly(t *testing.T) {
+	t.Parallel()
+	p := at(t, dbtest.SQLiteURL(t, dbtest.Empty))
+	p.ok("migrate", "up")
+	for i := range 3 {
+		p.ok("credits", "grant", fmt.Sprint("a", i), "1", "--reason", "Gift")
+	}
+	file, err := binary()
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), "script", "-qec", file+" ledger verify --after a0", os.DevNull)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "TERM=xterm"}, p.env...)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	assert.Contains(t, string(out), "verifying")
+	assert.Contains(t, string(out), "2 accounts and 0 seals checked")
+	code, _, said := p.run("", "ledger", "verify")
+	require.Zero(t, code)
+	assert.Empty(t, said)
 }
 
 // On a terminal init asks for what no flag says; an empty line takes what is offered.

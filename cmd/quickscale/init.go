@@ -66,7 +66,11 @@ func newInit() *cobra.Command {
 		if err != nil {
 			return usageError{err}
 		}
-		return generate(cmd, p, files, dryRun, out)
+		record, err := scaffold.Record{Version: p.Version, Files: files}.File()
+		if err != nil {
+			return err
+		}
+		return generate(cmd, p, append(files, record), dryRun, out)
 	}
 	return cmd
 }

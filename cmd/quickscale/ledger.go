@@ -50,14 +50,22 @@ func ledgerVerify() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return withLedger(cmd, func(ctx context.Context, l *credits.Ledger, out output) error {
 			result := verified{Discrepancies: []credits.Discrepancy{}}
-			progress := func(format string, args ...any) { cmd.PrintErrf(format+"\n", args...) }
-			if err := verifyAccounts(ctx, l, after, &result, progress); err != nil {
+			// At a terminal a bar says it, and elsewhere lines do, from which an interrupted run goes on.
+			bar := newProgress(cmd, -1, "verifying")
+			progress := func(n int, format string, args ...any) {
+				if bar.add(n); !bar.shown() {
+					cmd.PrintErrf(format+"\n", args...)
+				}
+			}
+			err := verifyAccounts(ctx, l, after, &result, progress)
+			if err == nil {
+				err = verifySeals(ctx, l, &result, progress)
+			}
+			bar.end()
+			if err != nil {
 				return err
 			}
-			if err := verifySeals(ctx, l, &result, progress); err != nil {
-				return err
-			}
-			err := out.print(result, func(t table) {
+			err = out.print(result, func(t table) {
 				for _, d := range result.Discrepancies {
 					t.linef("%s\t%s\t%s\twant %s\tgot %s", d.Account, d.ID, d.Rule, d.Want, d.Got)
 				}
@@ -72,7 +80,7 @@ func ledgerVerify() *cobra.Command {
 	return cmd
 }
 
-func verifyAccounts(ctx context.Context, l *credits.Ledger, after string, result *verified, progress func(format string, args ...any)) error {
+func verifyAccounts(ctx context.Context, l *credits.Ledger, after string, result *verified, progress func(n int, format string, args ...any)) error {
 	for {
 		report, err := l.Verify(ctx, credits.VerifyParams{After: after})
 		if err != nil {
@@ -84,11 +92,11 @@ func verifyAccounts(ctx context.Context, l *credits.Ledger, after string, result
 			return nil
 		}
 		after = report.Next
-		progress("%d accounts, up to %s", result.Accounts, after)
+		progress(report.Accounts, "%d accounts, up to %s", result.Accounts, after)
 	}
 }
 
-func verifySeals(ctx context.Context, l *credits.Ledger, result *verified, progress func(format string, args ...any)) error {
+func verifySeals(ctx context.Context, l *credits.Ledger, result *verified, progress func(n int, format string, args ...any)) error {
 	for after := int64(0); ; {
 		report, err := l.VerifySeals(ctx, after, credits.DefaultVerifySeals)
 		if err != nil {
@@ -100,7 +108,7 @@ func verifySeals(ctx context.Context, l *credits.Ledger, result *verified, progr
 			return nil
 		}
 		after = report.Next
-		progress("%d seals", result.Seals)
+		progress(report.Seals, "%d seals", result.Seals)
 	}
 }
 

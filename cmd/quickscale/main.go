@@ -95,8 +95,9 @@ func newRoot() *cobra.Command {
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.SetIn(os.Stdin)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newInit(), newUp(), newDown(), newPs(), newLogs(), newShell(), newDestroy(), newCheck(), newVersion(), newConfig(), newMigrate(), newCredits(), newAPIKey())
+	root.AddCommand(newInit(), newEject(), newUp(), newDown(), newPs(), newLogs(), newShell(), newDestroy(), newCheck(), newVersion(), newConfig(), newMigrate(), newCredits(), newAPIKey())
 	root.AddCommand(newServices()...)
+	root.AddCommand(newSyncBack(), newUpgrade(), newOpenAPI(), newMaintenance())
 	root.AddCommand(newBilling(), newLedger(), newAudit(), newStripe(), newWebhook(), newUser())
 	return root
 }

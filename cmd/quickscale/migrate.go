@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 
 	"github.com/riverqueue/river/riverdriver"
 	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
@@ -20,6 +21,7 @@ import (
 	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/internal/database"
 	"github.com/quickscale/quickscale/internal/jobs"
+	"github.com/quickscale/quickscale/internal/maintenance"
 	"github.com/quickscale/quickscale/mail"
 	"github.com/quickscale/quickscale/services"
 	"github.com/quickscale/quickscale/webhook"
@@ -29,7 +31,7 @@ import (
 // migrationSets are those of quickscale.App, which a test compares, in their order. River's own go before.
 func migrationSets() []database.Migrations {
 	return []database.Migrations{
-		credits.Migrations(), webhook.Migrations(), outbound.Migrations(), mail.Migrations(), auth.Migrations(), billing.Migrations(), services.Migrations(), admin.Migrations(),
+		credits.Migrations(), webhook.Migrations(), outbound.Migrations(), mail.Migrations(), auth.Migrations(), billing.Migrations(), services.Migrations(), admin.Migrations(), maintenance.Migrations(),
 	}
 }
 
@@ -39,7 +41,7 @@ const riverName = "river"
 func newMigrate() *cobra.Command {
 	cmd := group("migrate", "The database's schema: bring it up to date, see where it is")
 	addJSON(cmd)
-	cmd.AddCommand(migrateUp(), migrateStatus(), migrateSQL())
+	cmd.AddCommand(migrateUp(), migrateDown(), migrateStatus(), migrateSQL())
 	return cmd
 }
 
@@ -47,8 +49,7 @@ func migrateUp() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "up", Args: args(cobra.NoArgs), Short: "Make all tables, or bring them up to date",
 		Long: "Make all tables, or bring them up to date. Any number of processes may do so at once: one works, the others wait.\n" +
-			"There is no way down: a schema is changed so that the release before still runs on it, and what was lost comes back\n" +
-			"from a backup.",
+			"A schema is changed so that the release before still runs on it: nothing has to go down for that.",
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return withDatabase(cmd, func(ctx context.Context, db *database.DB, out output) error {
@@ -77,6 +78,66 @@ func migrateUp() *cobra.Command {
 	}
 	return cmd
 }
+
+func migrateDown() *cobra.Command {
+	var dryRun, force bool
+	cmd := &cobra.Command{
+		Use: "down PACKAGE", Args: args(cobra.ExactArgs(1)), Short: "Take back the last change of one package's schema",
+		Long: "Take back the last applied change of one package's schema, as migrate status lists it: what the change has made is\n" +
+			"dropped, in one transaction. Stop the application first. The release before runs on the newer schema, so that this\n" +
+			"is for development, and for a change that was never used. It refuses where data would be lost, unless --force says\n" +
+			"that this is meant, and always where a change has rewritten what was there: that comes back from a backup.",
+		Example: "  quickscale migrate down admin --dry-run",
+	}
+	f := cmd.Flags()
+	f.BoolVar(&dryRun, "dry-run", false, "print what would be done and lost, and do nothing")
+	f.BoolVar(&force, "force", false, "also where data is lost")
+	cmd.RunE = func(cmd *cobra.Command, names []string) error {
+		return withDatabase(cmd, func(ctx context.Context, db *database.DB, out output) error {
+			sets := migrationSets()
+			i := slices.IndexFunc(sets, func(s database.Migrations) bool { return s.Name == names[0] })
+			if i < 0 {
+				return usageError{fmt.Errorf("there is no package %q with a schema of its own; quickscale migrate status lists them", names[0])}
+			}
+			down, err := database.PlanDown(ctx, db, sets[i])
+			if errors.Is(err, database.ErrNoneApplied) {
+				return fmt.Errorf("no change of %s is applied: %w", names[0], errNothing)
+			}
+			if err != nil {
+				return err
+			}
+			lost := len(down.Loses) > 0
+			done := !dryRun && (!lost || force)
+			if done {
+				if err := database.GoDown(ctx, db, down); err != nil {
+					return err
+				}
+			}
+			err = out.print(map[string]any{"down": down, "done": done}, func(t table) {
+				t.linef("%s\t%s", down.Package, down.File)
+				for _, s := range down.SQL {
+					t.linef("    %s;", s)
+				}
+				for _, l := range down.Loses {
+					t.linef("loses %d rows of %s", l.Rows, l.What)
+				}
+				if done {
+					t.linef("done")
+				} else {
+					t.linef("nothing was done")
+				}
+			})
+			if err == nil && lost && !dryRun && !force {
+				err = errLosesData
+			}
+			return err
+		})
+	}
+	return cmd
+}
+
+// errLosesData says that a step down was refused.
+var errLosesData = errors.New("this loses data; make a backup with quickscale db backup, and give --force if it is meant")
 
 func migrateStatus() *cobra.Command {
 	cmd := &cobra.Command{Use: "status", Args: args(cobra.NoArgs), Short: "List the schema's changes, and which are applied"}

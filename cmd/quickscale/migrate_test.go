@@ -14,6 +14,7 @@ import (
 	"github.com/quickscale/quickscale"
 	"github.com/quickscale/quickscale/auth"
 	"github.com/quickscale/quickscale/credits"
+	"github.com/quickscale/quickscale/internal/database"
 	"github.com/quickscale/quickscale/internal/dbtest"
 )
 
@@ -81,6 +82,45 @@ func TestMigrate_MakesWhatTheApplicationNeeds(t *testing.T) {
 		url := dbtest.SQLiteURL(t, dbtest.Empty)
 		require.NoError(t, application(t, url).Migrate(t.Context()))
 		assert.Equal(t, "0 applied\n", at(t, url).ok("migrate", "up"), "the application makes all that the command knows")
+	})
+}
+
+// Each change can be taken back but for one, and what was taken back comes again. The package services has rewritten its
+// calls once, and goes down to there.
+func TestMigrate_Down(t *testing.T) {
+	eachEngine(t, func(t *testing.T, url string) {
+		p := at(t, url)
+		p.ok("migrate", "up")
+		assert.Contains(t, p.fails(2, "migrate", "down", "river"), "migrate status")
+		p.ok("credits", "grant", "a", "1", "--reason", "Gift")
+		out := p.ok("migrate", "down", "credits", "--dry-run")
+		assert.Regexp(t, `loses 1 rows of qs_credit_entries`, out)
+		assert.Contains(t, out, "nothing was done")
+		assert.Contains(t, p.fails(1, "migrate", "down", "credits"), "--force")
+		assert.Regexp(t, `available +1\n`, p.ok("credits", "balance", "a"))
+		for _, name := range []string{"credits", "webhook", "outbound", "mail", "auth", "billing", "admin"} {
+			for {
+				code, out, problems := p.run("", "migrate", "down", name, "--force")
+				if code == 3 {
+					break
+				}
+				require.Zero(t, code, "%s: %s%s", name, out, problems)
+			}
+		}
+		assert.Contains(t, p.fails(1, "migrate", "down", "services", "--force"), "no way down")
+		db, err := database.Open(t.Context(), url)
+		require.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, db.Close()) })
+		tables := "SELECT name FROM sqlite_master WHERE name LIKE 'qs_%' AND name NOT LIKE '%migrations%' AND name NOT LIKE 'qs_service%'"
+		if db.Dialect() == database.Postgres {
+			tables = "SELECT relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'public' AND relname LIKE 'qs_%' AND relname NOT LIKE '%migrations%' AND relname NOT LIKE 'qs_service%'"
+		}
+		var left []string
+		require.NoError(t, db.Select(t.Context(), &left, tables))
+		assert.Empty(t, left)
+		p.ok("migrate", "up")
+		require.NoError(t, application(t, url).Ready(t.Context()))
+		assert.Regexp(t, `available +0\n`, p.ok("credits", "balance", "a"))
 	})
 }
 

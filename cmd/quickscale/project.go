@@ -28,9 +28,12 @@ type project struct {
 	// settings are those of .env; the environment goes before them.
 	settings map[string]string
 
-	Name     string `yaml:"name"`
-	Module   string `yaml:"module"`
-	Database string `yaml:"database"`
+	Name     string   `yaml:"name"`
+	Module   string   `yaml:"module"`
+	Database string   `yaml:"database"`
+	Samples  []string `yaml:"samples"`
+	OAuth    []string `yaml:"oauth"`
+	Without  []string `yaml:"without"`
 }
 
 // errNoProject says that the command stands in no project.
@@ -42,6 +45,11 @@ func findProject() (*project, error) {
 	if err != nil {
 		return nil, err
 	}
+	return findProjectAt(here)
+}
+
+// findProjectAt finds the project that an absolute folder is in.
+func findProjectAt(here string) (*project, error) {
 	for dir := here; ; dir = filepath.Dir(dir) {
 		content, err := os.ReadFile(filepath.Join(dir, projectFile))
 		if errors.Is(err, fs.ErrNotExist) {

@@ -57,13 +57,21 @@ func TestUp_PlainProcess(t *testing.T) {
 	// Templates show at once, and one that is broken does not take the page away.
 	v := visit(t, "http://"+addr)
 	assert.Contains(t, v.get("/"), `<h1 class="title is-1">Acme</h1>`)
-	home := filepath.Join(p.dir, "templates", "home.html")
-	page, err := os.ReadFile(home)
+	about := filepath.Join(p.dir, "templates", "about.html")
+	page, err := os.ReadFile(about)
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(home, []byte(strings.Replace(string(page), ">Acme<", ">Changed<", 1)), 0o600))
-	assert.Contains(t, v.get("/"), ">Changed<")
-	require.NoError(t, os.WriteFile(home, []byte("{{"), 0o600))
-	assert.Contains(t, v.get("/"), ">Acme<")
+	require.NoError(t, os.WriteFile(about, []byte(strings.Replace(string(page), ">About<", ">Changed<", 1)), 0o600))
+	assert.Contains(t, v.get("/about"), ">Changed<")
+	require.NoError(t, os.WriteFile(about, []byte("{{"), 0o600))
+	assert.Contains(t, v.get("/about"), ">About</h1>")
+
+	// The API's description comes from the program that runs.
+	var document struct{ Paths map[string]any }
+	require.NoError(t, json.Unmarshal([]byte(p.ok("openapi")), &document))
+	assert.Contains(t, document.Paths, "/api/v1/services/word-count")
+	p.ok("openapi", "--url", "http://"+addr, "-o", "openapi.json")
+	assert.FileExists(t, filepath.Join(p.dir, "openapi.json"))
+	assert.Contains(t, p.fails(1, "openapi", "--url", "http://"+addr+"/about"), "no OpenAPI description")
 
 	// The commands find the project's database and settings, also from a folder below.
 	below := place{t, filepath.Join(p.dir, "templates"), nil}
@@ -84,6 +92,7 @@ func TestUp_PlainProcess(t *testing.T) {
 
 	p.ok(none("down")...)
 	assert.Empty(t, p.parts())
+	assert.Contains(t, p.fails(1, "openapi"), "quickscale up")
 	_, err = http.Get("http://" + addr + "/healthz") //nolint:noctx // it is refused
 	require.Error(t, err)
 	p.ok(none("down")...)

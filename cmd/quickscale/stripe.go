@@ -17,8 +17,10 @@ import (
 const envStripeKey = "STRIPE_SECRET_KEY"
 
 func newStripe() *cobra.Command {
-	cmd := group("stripe", "Stripe: make products from a file, run a double of it")
-	cmd.AddCommand(stripeSeed(), stripeDouble())
+	cmd := group("stripe", "Stripe: make products from a file, read them, reconcile what is held, run a double of it")
+	reconcile := billingReconcile()
+	addJSON(reconcile)
+	cmd.AddCommand(stripeSeed(), stripeSync(), reconcile, stripeDouble())
 	return cmd
 }
 
@@ -94,6 +96,38 @@ func stripeSeed() *cobra.Command {
 			return plainly(err)
 		}
 		return plainly(seedStripe(cmd.Context(), plan, dryRun, out))
+	}
+	return cmd
+}
+
+func stripeSync() *cobra.Command {
+	var url string
+	cmd := &cobra.Command{
+		Use: "sync", Args: args(cobra.NoArgs), Short: "Read all products and prices from Stripe, and list what is for sale",
+		Long: "Read all products and prices from Stripe, as the application does each hour and at every event about one, and list\n" +
+			"what is for sale then. " + envStripeKey + " is needed.",
+	}
+	addJSON(cmd)
+	addStripeURL(cmd, &url)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return withBilling(cmd, url, billing.TransferRemaining, func(ctx context.Context, b *billing.Billing, out output) error {
+			if err := b.SyncCatalogue(ctx); err != nil {
+				return plainly(err)
+			}
+			products, err := b.Products(ctx)
+			if err != nil {
+				return err
+			}
+			return out.print(map[string]any{"products": products}, func(t table) {
+				t.linef("PRODUCT\tNAME\tPRICE\tAMOUNT\tCREDITS")
+				for _, p := range products {
+					for _, price := range p.Prices {
+						t.linef("%s\t%s\t%s\t%s\t%s", p.ID, p.Name, price.PriceID, price.Price, price.Credits)
+					}
+				}
+				t.linef("%d products", len(products))
+			})
+		})
 	}
 	return cmd
 }

@@ -15,18 +15,17 @@ import (
 )
 
 func newUser() *cobra.Command {
-	cmd := group("user", "People: give them a role")
+	cmd := group("user", "People: list and make them, give them a role, take a lost second step off")
 	addJSON(cmd)
-	cmd.AddCommand(userPromote())
+	cmd.AddCommand(userList(), userCreate(), userPromote(), userResetFactors())
 	return cmd
 }
 
-// noMail is for commands that send none.
+// noMail is for commands, which send none: what a person must hear of is kept, and the application sends it within a
+// minute.
 type noMail struct{}
 
-func (noMail) EnqueueTx(context.Context, *sqlx.Tx, mail.Message) error {
-	return errors.New("this command sends no mail")
-}
+func (noMail) EnqueueTx(context.Context, *sqlx.Tx, mail.Message) error { return auth.ErrLater }
 
 // promoted is what promote prints.
 type promoted struct {

@@ -57,15 +57,12 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) (err er
 
 	env.Config.DB, env.Config.ReadDB = pools.DB, pools.ReadDB
 	env.Config.Name = "Acme Text"
+	env.Config.Public = words()
 	app, err := quickscale.New(env.Config)
 	if err != nil {
 		return err
 	}
 	if err := services.Register(app.Services, textanalysis.Service{}); err != nil {
-		return err
-	}
-	handler, err := routes(app)
-	if err != nil {
 		return err
 	}
 	if err := app.Migrate(ctx); err != nil {
@@ -82,7 +79,7 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) (err er
 		return errors.Join(err, listener.Close())
 	}
 	banner(out, app, env)
-	return serve(ctx, app, listener, handler)
+	return serve(ctx, app, listener, routes(app))
 }
 
 // serve answers until ctx ends. Requests finish first, then jobs.

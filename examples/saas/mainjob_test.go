@@ -66,6 +66,10 @@ func TestMainJob_SignUpBuySpend(t *testing.T) {
 		assert.Contains(t, a.text(), "0.5")
 		assert.Contains(t, a.text(), "99.5")
 		assert.Equal(t, "99.5", v.balance())
+
+		// The dashboard tells of all of it.
+		a = v.assertPage("/account/", http.StatusOK, "Purchase: Starter", "+100", "Service: Text analysis", "-0.5", "Use a service for the first time")
+		assert.Contains(t, a.body, "<rect ", "the chart of use")
 	})
 }
 
@@ -211,8 +215,9 @@ func TestSmoke_BannerTellsWhereThingsAre(t *testing.T) {
 		require.Eventually(t, func() bool { return strings.Contains(p.printed(), said) }, time.Minute, 10*time.Millisecond, said)
 	}
 	v := visit(t, p)
-	v.assertPage("/", http.StatusOK, "Know your text")
+	v.assertPage("/", http.StatusOK, "Know your text", "Starter", "10.00 USD", "100 credits, once", "15.00 USD", "200 credits every month")
 	v.assertPage("/about", http.StatusOK, "About")
+	v.assertPage("/contact", http.StatusOK, "Message")
 	v.assertPage("/healthz", http.StatusOK)
 	v.assertPage("/nowhere", http.StatusNotFound, "nothing at this address")
 	v.login(userEmail, seedPassword)

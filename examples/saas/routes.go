@@ -1,36 +1,37 @@
 package main
 
 import (
-	"embed"
 	"net/http"
 	"net/url"
 
 	"github.com/quickscale/quickscale"
-	"github.com/quickscale/quickscale/auth"
 )
 
-//go:embed templates
-var templates embed.FS
-
-// routes are the product's own pages beside everything that QuickScale serves.
-func routes(app *quickscale.App) (http.Handler, error) {
-	pages, err := app.Pages(templates)
-	if err != nil {
-		return nil, err
-	}
-	page := func(name string) http.Handler {
-		return app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			_, signedIn := auth.UserFrom(r.Context())
-			pages.Render(w, r, http.StatusOK, name, map[string]any{"SignedIn": signedIn})
-		}))
-	}
+// routes are the probes beside everything that QuickScale serves; a product's own pages join them here.
+func routes(app *quickscale.App) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", app.Handler())
-	mux.Handle("GET /{$}", page("home"))
-	mux.Handle("GET /about", page("about"))
 	mux.Handle("GET /healthz", app.Health())
 	mux.Handle("GET /readyz", app.Health())
-	return mux, nil
+	return mux
+}
+
+// words are what the public pages say. What is left out has general words.
+func words() quickscale.Public {
+	return quickscale.Public{
+		Headline: "Know your text",
+		Lead:     "Count, measure and summarise any text, in the browser or from your own programs. You pay for what you use, with credits that do not expire.",
+		Features: []quickscale.Section{
+			{Title: "Buy a pack", Text: "One payment, no subscription. The credits are there as soon as the payment is confirmed."},
+			{Title: "Use a service", Text: "Every run shows its price before and its cost after. A run that fails costs nothing."},
+			{Title: "Automate it", Text: "Make an API key and call the same services from your own programs."},
+		},
+		About: []string{
+			"Acme Text is the example of QuickScale, a Go library for products that people pay for. Its pages, its billing and its ledger are the library's; its own are these words, and one service of some hundred lines.",
+			"Where nothing is configured, payments and mails are simulated: no money moves and no mail is sent.",
+		},
+		Contact: adminEmail,
+	}
 }
 
 // describe names a database without its password.

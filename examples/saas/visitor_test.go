@@ -223,11 +223,12 @@ func (v *visitor) buy() {
 	v.thanked(v.pay(v.checkout(), "4242424242424242"))
 }
 
-func (v *visitor) assertPage(path string, status int, contains ...string) {
+func (v *visitor) assertPage(path string, status int, contains ...string) answer {
 	v.t.Helper()
 	a := v.get(path)
 	assert.Equal(v.t, status, a.status, "%s: %s", path, a.text())
 	for _, c := range contains {
 		assert.Contains(v.t, a.text(), c, path)
 	}
+	return a
 }

@@ -41,6 +41,8 @@ type Browser struct {
 	faults []string
 	// expected are parts of console messages that a test provokes on purpose.
 	expected []string
+	// asked are the addresses of all requests since the last call of Foreign.
+	asked []string
 }
 
 // Open starts Chromium. Where there is none the test fails in CI and is skipped, with a message, elsewhere.
@@ -110,6 +112,10 @@ func (b *Browser) listen(event any) {
 			text += " " + e.ExceptionDetails.Exception.Description
 		}
 		b.fault(text)
+	case *network.EventRequestWillBeSent:
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.asked = append(b.asked, e.Request.URL)
 	}
 }
 
@@ -184,10 +190,11 @@ func (b *Browser) Choose(selector, value string) {
 	b.run("choose "+value+" in "+selector, chromedp.WaitVisible(field), chromedp.SetValue(field, value))
 }
 
-// Click presses what the CSS selector names and waits for the page that follows.
+// Click presses what the CSS selector names and waits for the page that follows, or for the content that takes the old
+// one's place.
 func (b *Browser) Click(selector string) {
 	b.tb.Helper()
-	read(b, "click "+selector, follow(chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible)))
+	read(b, "click "+selector, answered(chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible)))
 }
 
 // Press clicks what leads to no other page, such as a box to tick.
@@ -200,7 +207,7 @@ func (b *Browser) Press(selector string) {
 func (b *Browser) ClickText(text string) {
 	b.tb.Helper()
 	path := fmt.Sprintf(`//main//*[self::a or self::button][starts-with(normalize-space(.), %q)]`, text)
-	read(b, "click "+text, follow(chromedp.Click(chromedp.Search(path), chromedp.NodeVisible)))
+	read(b, "click "+text, answered(chromedp.Click(chromedp.Search(path), chromedp.NodeVisible)))
 }
 
 // follow takes a step that leads to another page and waits until that is loaded.
@@ -210,8 +217,43 @@ func follow(step chromedp.Action[chromedp.Void]) chromedp.Action[*network.Respon
 	}
 }
 
+// answered takes a step and waits until it is answered: by another page, which does not know the mark, or in place, when
+// HTMX has settled what came.
+func answered(step chromedp.Action[chromedp.Void]) chromedp.Action[chromedp.Void] {
+	mark := chromedp.Evaluate[bool](`(() => {
+		document.marked = true;
+		document.settled = false;
+		document.addEventListener("htmx:afterSettle", (e) => { if (e.detail.boosted) document.settled = true; });
+		return true;
+	})()`)
+	done := chromedp.Evaluate[bool](`document.marked ? document.settled === true : document.readyState === "complete" && location.href !== "about:blank"`)
+	return func(ctx context.Context, t *chromedp.Target) (v chromedp.Void, err error) {
+		if _, err := mark(ctx, t); err != nil {
+			return v, err
+		}
+		if _, err := step(ctx, t); err != nil {
+			return v, err
+		}
+		return v, poll(ctx, t, done)
+	}
+}
+
+// poll waits until a condition holds. An error of it means that the page is being replaced.
+func poll(ctx context.Context, t *chromedp.Target, holds chromedp.Action[bool]) error {
+	for {
+		if ok, err := holds(ctx, t); err == nil && ok {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pollInterval):
+		}
+	}
+}
+
 // pollInterval is how often See looks.
-const pollInterval = 50 * time.Millisecond
+const pollInterval = 20 * time.Millisecond
 
 // See waits until the page shows a text.
 func (b *Browser) See(text string) {
@@ -219,16 +261,7 @@ func (b *Browser) See(text string) {
 	// Evaluated by the debugger, which the page's policy does not bind, unlike a script that polls inside the page.
 	shows := chromedp.Evaluate[bool](fmt.Sprintf(`document.body !== null && document.body.innerText.includes(%q)`, text))
 	read(b, fmt.Sprintf("see %q", text), func(ctx context.Context, t *chromedp.Target) (bool, error) {
-		for {
-			if seen, err := shows(ctx, t); err == nil && seen { // an error means that the page is being replaced
-				return true, nil
-			}
-			select {
-			case <-ctx.Done():
-				return false, ctx.Err()
-			case <-time.After(pollInterval):
-			}
-		}
+		return true, poll(ctx, t, shows)
 	})
 }
 
@@ -268,16 +301,22 @@ func (b *Browser) Screenshot(name string) {
 	}
 }
 
+// top is the top of the repository.
+var top = sync.OnceValues(func() (string, error) {
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output() //nolint:noctx // once for all tests
+	return strings.TrimSpace(string(root)), err
+})
+
 // artifacts is the folder for screenshots.
 func artifacts(tb testing.TB) string {
 	tb.Helper()
 	dir := os.Getenv(ArtifactsVariable)
 	if dir == "" {
-		root, err := exec.CommandContext(tb.Context(), "go", "list", "-m", "-f", "{{.Dir}}").Output()
+		root, err := top()
 		if err != nil {
 			tb.Fatalf("browsertest: find the top of the repository: %v", err)
 		}
-		dir = filepath.Join(strings.TrimSpace(string(root)), "artifacts")
+		dir = filepath.Join(root, "artifacts")
 	}
 	if err := os.MkdirAll(dir, 0o750); err != nil { //nolint:gosec // the folder is the developer's choice
 		tb.Fatal(err)

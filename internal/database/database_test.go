@@ -59,6 +59,42 @@ func TestInTx_CommitsOnNilAndRollsBackOnErrorAndPanic(t *testing.T) {
 	})
 }
 
+func TestTryTx_OnlyWhatFailedIsUndone(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, dbtest.Of(counters(t)), func(t *testing.T, db *database.DB) {
+		insert(t, db, "a", "b", "c")
+		err := db.InTx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+			failed, err := db.TryTx(ctx, tx, func(ctx context.Context) error { return increment(ctx, db, tx, "a") })
+			require.NoError(t, errors.Join(failed, err))
+			failed, err = db.TryTx(ctx, tx, func(ctx context.Context) error {
+				require.NoError(t, increment(ctx, db, tx, "b"))
+				_, err := db.ExecTx(ctx, tx, `INSERT INTO no_such_table (n) VALUES (1)`)
+				return err
+			})
+			require.NoError(t, err)
+			require.Error(t, failed)
+			return increment(ctx, db, tx, "c")
+		})
+		require.NoError(t, err)
+		var n []int
+		require.NoError(t, db.Select(t.Context(), &n, `SELECT n FROM counters ORDER BY name`))
+		assert.Equal(t, []int{1, 0, 1}, n)
+
+		// Whatever the whole transaction must be tried again for is not held up.
+		tries := 0
+		require.NoError(t, db.InTx(t.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+			_, err := db.TryTx(ctx, tx, func(context.Context) error {
+				if tries++; tries == 1 {
+					return stateError("40001")
+				}
+				return nil
+			})
+			return err
+		}))
+		assert.Equal(t, 2, tries)
+	})
+}
+
 // Every transaction reads and then writes, the pattern that loses updates or meets a busy database.
 func TestInTx_ConcurrentTransactionsLoseNothing(t *testing.T) {
 	t.Parallel()

@@ -19,6 +19,8 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
 	"github.com/riverqueue/river/riverdriver/riversqlite"
 	"github.com/riverqueue/river/rivermigrate"
+	"github.com/riverqueue/river/rivertype"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/quickscale/quickscale/internal/database"
 )
@@ -40,6 +42,8 @@ type Config struct {
 	DB *database.DB
 	// Logger gets River's warnings and errors. Nil: slog.Default.
 	Logger *slog.Logger
+	// Traces takes a span for each run of a job. Nil: OpenTelemetry's global provider.
+	Traces trace.TracerProvider
 	// MaxWorkers is how many jobs this process runs at once. 0: 10 on PostgreSQL, 4 on SQLite.
 	MaxWorkers int
 	// PollInterval is how often an idle process looks for jobs, and so the longest a job that is due waits. 0: 200 ms.
@@ -98,6 +102,7 @@ func New(cfg Config) (*Engine, error) {
 		FetchPollInterval:    cfg.PollInterval,
 		JobTimeout:           cfg.MaxRuntime,
 		RescueStuckJobsAfter: cfg.MaxRuntime * 3 / 2,
+		Middleware:           []rivertype.Middleware{newTracing(cfg.Traces)},
 		PollOnly:             true, // LISTEN needs a driver of its own, and not every PostgreSQL-like database has it
 	})
 	if err != nil {

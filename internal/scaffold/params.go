@@ -158,6 +158,7 @@ type view struct {
 	Title, Go, GoImage string
 	Postgres           bool
 	First              Sample
+	Imports            []string // the samples in the order of an import declaration
 	Sites              []Site
 }
 
@@ -168,7 +169,7 @@ func (p Params) view() view {
 			words[i] = strings.ToUpper(w[:1]) + w[1:]
 		}
 	}
-	v := view{Params: p, Title: strings.Join(words, " "), Go: goVersion, GoImage: goImage, Postgres: p.Database == Postgres}
+	v := view{Params: p, Title: strings.Join(words, " "), Go: goVersion, GoImage: goImage, Postgres: p.Database == Postgres, Imports: slices.Sorted(slices.Values(p.Samples))}
 	if strings.ContainsAny(v.Replace, " \t()[]{},") {
 		v.Replace = `"` + v.Replace + `"`
 	}

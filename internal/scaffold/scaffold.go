@@ -24,30 +24,45 @@ type File struct {
 }
 
 //go:embed all:template
-var templates embed.FS
+var embedded embed.FS
 
-const (
-	root   = "template"
-	ending = ".tmpl"
-)
+const ending = ".tmpl"
 
-// Files are the project's files, in the order of their paths. The error tells all that is wrong with p.
-func Files(p Params) ([]File, error) {
+// Folder is where the templates lie in a checkout of QuickScale.
+const Folder = "internal/scaffold/template"
+
+// Templates are what projects are rendered from. Those whose name ends with .tmpl are filled in and lose the ending;
+// others, such as pictures, are copied as they are.
+type Templates struct{ files fs.FS }
+
+// BuiltIn are the templates of this program.
+func BuiltIn() Templates {
+	files, err := fs.Sub(embedded, "template")
+	if err != nil {
+		panic(err) // the name is a constant that the compiler has embedded
+	}
+	return Templates{files}
+}
+
+// In are the templates of a checkout of QuickScale, as they lie on its disk.
+func In(checkout string) Templates {
+	return Templates{os.DirFS(filepath.Join(checkout, filepath.FromSlash(Folder)))}
+}
+
+// Files are the project's files from the built-in templates, in the order of their paths. The error tells all that is
+// wrong with p.
+func Files(p Params) ([]File, error) { return BuiltIn().Files(p) }
+
+// Files are the project's files; see [Files].
+func (t Templates) Files(p Params) ([]File, error) {
 	p, err := p.complete()
 	if err != nil {
 		return nil, err
 	}
 	view := p.view()
 	var files []File
-	err = fs.WalkDir(templates, root, func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		to := strings.TrimSuffix(strings.TrimPrefix(name, root+"/"), ending)
-		if !view.wants(to) {
-			return nil
-		}
-		content, err := render(name, view)
+	err = t.walk(view, func(name, to string) error {
+		content, err := t.render(name, view)
 		if err != nil {
 			return err
 		}
@@ -57,15 +72,36 @@ func Files(p Params) ([]File, error) {
 	return files, err
 }
 
+// walk calls fn for each template of the project, with its name and the path of its file.
+func (t Templates) walk(v view, fn func(name, to string) error) error {
+	return fs.WalkDir(t.files, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if to := strings.TrimSuffix(name, ending); v.wants(to) {
+			return fn(name, to)
+		}
+		return nil
+	})
+}
+
 // render fills in one template. HTML templates of the project keep their braces: ours are square brackets.
-func render(name string, v view) ([]byte, error) {
-	text, err := templates.ReadFile(name)
+func (t Templates) render(name string, v view) ([]byte, error) {
+	text, err := fs.ReadFile(t.files, name)
 	if err != nil {
 		return nil, fmt.Errorf("scaffold: %w", err)
 	}
-	t, err := template.New(name).Delims("[[", "]]").Option("missingkey=error").Funcs(template.FuncMap{"join": strings.Join}).Parse(string(text))
+	if !strings.HasSuffix(name, ending) {
+		return text, nil
+	}
+	return fill(name, string(text), v)
+}
+
+// fill fills in the text of a template.
+func fill(name, text string, v view) ([]byte, error) {
+	t, err := parseTemplate(name, text)
 	if err != nil {
-		return nil, fmt.Errorf("scaffold: %w", err)
+		return nil, err
 	}
 	var out bytes.Buffer
 	if err := t.Execute(&out, v); err != nil {
@@ -79,6 +115,20 @@ func render(name string, v view) ([]byte, error) {
 		return nil, fmt.Errorf("scaffold: %s: %w", name, err)
 	}
 	return formatted, nil
+}
+
+// The delimiters of the templates.
+const (
+	left  = "[["
+	right = "]]"
+)
+
+func parseTemplate(name, text string) (*template.Template, error) {
+	t, err := template.New(name).Delims(left, right).Option("missingkey=error").Funcs(template.FuncMap{"join": strings.Join}).Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("scaffold: %w", err)
+	}
+	return t, nil
 }
 
 // ErrNotEmpty says that the folder for the project has something in it.

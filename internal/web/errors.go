@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/quickscale/quickscale/internal/problem"
 )
@@ -199,4 +201,15 @@ func (s *Site) Missing(mux *http.ServeMux) http.HandlerFunc {
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
 		s.Fail(w, r, errMethod)
 	}
+}
+
+// Closed answers every request for a while: with status 503, and in how long to try again. It is no failure, and nothing
+// is logged.
+func (s *Site) Closed(w http.ResponseWriter, r *http.Request, message string, after time.Duration) {
+	w.Header().Set("Retry-After", strconv.FormatInt(int64(math.Ceil(after.Seconds())), 10))
+	if WantsJSON(r) {
+		writeError(w, told{status: http.StatusServiceUnavailable, code: problem.CodeUnavailable, message: message})
+		return
+	}
+	s.errors.render(w, r, http.StatusServiceUnavailable, "error", Page{Data: ErrorPage{Status: http.StatusServiceUnavailable, Title: "We will be back soon", Message: message}})
 }

@@ -118,7 +118,8 @@ func (s *Site) components() ([]Component, error) {
 func about(text string) string {
 	_, text, _ = strings.Cut(text, ": ")
 	text, _, _ = strings.Cut(text, "*/")
-	return strings.Join(strings.Fields(text), " ")
+	text = strings.Join(strings.Fields(text), " ")
+	return strings.ToUpper(text[:1]) + text[1:]
 }
 
 func (s *Site) draw(e *Example) error {

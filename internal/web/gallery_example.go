@@ -75,6 +75,10 @@ func componentExamples() map[string][]Example {
 			{Title: "With numbers", Source: `{{template "table" .}}`, data: Table{Caption: "Credits", Columns: []Column{{Label: "For"}, {Label: "Credits", Number: true}, {Label: "Date"}},
 				Rows: [][]any{{"Purchase: Starter", "+100", "1 Mar 2026"}, {"Text analysis", "−0.5", "2 Mar 2026"}, {longWord, "−12,345.678901", "3 Mar 2026"}}}},
 		},
+		"textarea": {
+			{Title: "Plain", Source: `{{template "textarea" (dict "Name" "message" "Label" "Message" "Required" true)}}`},
+			{Title: "At fault, with a hint", Source: `{{template "textarea" (dict "Name" "reason" "Label" "Reason" "Rows" 3 "Value" "x" "Hint" "Your owner reads it." "Error" "Write a little more.")}}`},
+		},
 		"time": {
 			{Title: "A moment", Source: `{{template "time" .}}`, data: moment},
 		},

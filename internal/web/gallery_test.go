@@ -30,7 +30,7 @@ func TestGallery_ShowsEveryComponent(t *testing.T) {
 	body := text(t, get(gallery(t, web.Config{}), "/dev/ui"))
 	files, err := fs.Glob(web.Templates(), "components/*.html")
 	require.NoError(t, err)
-	require.Len(t, files, 14)
+	require.Len(t, files, 15)
 	for _, file := range files {
 		name := strings.TrimSuffix(path.Base(file), ".html")
 		source, err := fs.ReadFile(web.Templates(), file)

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -29,7 +30,8 @@ func RequestID(ctx context.Context) string {
 // must not wrap webhooks, which other sites are meant to call.
 func (s *Site) Protect(next http.Handler) http.Handler {
 	csrf := http.NewCrossOriginProtection()
-	policy := s.policy()
+	headers := http.Header{}
+	s.setHeaders(headers, s.policy())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.alone && strings.HasPrefix(r.URL.Path, s.cfg.AssetPath) {
 			s.assets.ServeHTTP(w, r)
@@ -40,7 +42,7 @@ func (s *Site) Protect(next http.Handler) http.Handler {
 			return
 		}
 		r = r.WithContext(context.WithValue(r.Context(), protectedKey{}, rand.Text()))
-		s.setHeaders(w.Header(), policy)
+		maps.Copy(w.Header(), headers) // setting or adding to one makes a new value, so that they can be shared
 		w.Header().Set("X-Request-Id", RequestID(r.Context()))
 		defer func() {
 			switch cause := recover(); cause {
@@ -69,6 +71,9 @@ func isText(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune
 
 // isTextQuery is isText for a query as it stands in an address. What does not parse reads as absent.
 func isTextQuery(raw string) bool {
+	if raw == "" {
+		return true
+	}
 	values, _ := url.ParseQuery(raw)
 	for name, list := range values {
 		if !isText(name) || !isText(strings.Join(list, "")) {
@@ -92,6 +97,9 @@ func (s *Site) policy() string {
 		"base-uri 'none'",
 		"object-src 'none'",
 		"frame-ancestors 'none'",
+		// app.js has the policies, and tells what they let through.
+		"require-trusted-types-for 'script'",
+		"trusted-types default quickscale",
 	}, "; ")
 }
 

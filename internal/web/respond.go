@@ -2,6 +2,7 @@ package web
 
 import (
 	"encoding/json"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -31,8 +32,10 @@ func wants(r *http.Request, wanted string) bool {
 // accepts.
 func JSONOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r = r.Clone(r.Context())
-		r.Header.Set("Accept", "application/json")
+		// The rest of the request is not changed, so that it need not be copied.
+		r = r.WithContext(r.Context())
+		r.Header = maps.Clone(r.Header)
+		r.Header["Accept"] = []string{"application/json"}
 		next.ServeHTTP(w, r)
 	})
 }

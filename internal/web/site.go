@@ -52,6 +52,8 @@ type Chrome struct {
 	// Accounts are what the person can act for, and SwitchURL takes the choice by a POST. Fewer than two: nothing to choose.
 	Accounts  []AccountLink
 	SwitchURL string
+	// Footer are links at the end of every page.
+	Footer []Link
 	// Banner stands on every page while staff act as somebody else. Nil: the person is themselves.
 	Banner *Banner
 }

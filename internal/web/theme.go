@@ -69,7 +69,7 @@ func (t Theme) apply(a *assets) (string, error) {
 	if sheet == "" {
 		return "", nil
 	}
-	return a.add(themeSheet, []byte(sheet)), nil
+	return a.add(themeSheet, asset{content: []byte(sheet)}), nil
 }
 
 // file adds one of the theme's files to the assets.
@@ -84,7 +84,7 @@ func (t Theme) file(a *assets, field, name string, endings ...string) (string, e
 	if err != nil {
 		return "", fmt.Errorf("web: Theme.%s: %w", field, err)
 	}
-	return a.add("theme/"+path.Base(name), content), nil
+	return a.add("theme/"+path.Base(name), asset{content: content}), nil
 }
 
 // sheet is the theme as CSS. The colours of words are made lighter or darker until they can be read (WCAG 2.2, 1.4.3).

@@ -56,16 +56,14 @@
     form.requestSubmit();
   };
 
-  if (!window.PublicKeyCredential) {
-    for (const form of document.querySelectorAll("form[data-passkey]")) {
+  const setUp = (form) => {
+    if (!window.PublicKeyCredential) {
       const note = document.createElement("p");
       note.className = "qs-note";
       note.textContent = "This browser has no passkeys. Go on in another way.";
       form.after(note);
+      return;
     }
-    return;
-  }
-  for (const form of document.querySelectorAll("form[data-passkey]")) {
     form.hidden = false;
     const button = form.querySelector("button");
     const message = form.querySelector("[role=alert]");
@@ -76,7 +74,12 @@
       message.textContent = "";
       send(form).catch((error) => { message.textContent = explain(error); }).finally(() => { button.disabled = false; });
     });
-  }
+  };
+  // Forms of the page, and those of content that comes later.
+  document.querySelectorAll("form[data-passkey]").forEach(setUp);
+  document.addEventListener("htmx:load", (event) => {
+    if (event.target !== document.body) event.target.querySelectorAll("form[data-passkey][hidden]").forEach(setUp);
+  });
   // What was answered is spent; a page that comes back from the browser's memory asks anew.
   window.addEventListener("pageshow", () => {
     for (const form of document.querySelectorAll("form[data-passkey]")) form.elements.credential.value = "";
