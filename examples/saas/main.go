@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/quickscale/quickscale"
+	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/examples/services/textanalysis"
 	"github.com/quickscale/quickscale/services"
 )
@@ -58,6 +59,7 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) (err er
 	env.Config.DB, env.Config.ReadDB = pools.DB, pools.ReadDB
 	env.Config.Name = "Acme Text"
 	env.Config.Public = words()
+	env.Config.ApproveCreditsAbove = 1000 * credits.Credit
 	app, err := quickscale.New(env.Config)
 	if err != nil {
 		return err
