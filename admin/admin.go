@@ -166,6 +166,8 @@ type Config struct {
 	// ApproveAbove is the change of credits, either way, above which a second person with [auth.PermitApprove] has to approve
 	// what one asks for. 0: none needs it.
 	ApproveAbove credits.Amount
+	// Accounts tells whose accounts are. Nil: an account is the user of the same id.
+	Accounts Accounts
 	// RunTask queues a job in a transaction of DB, and tells whether it was added; false: one waits or runs already. Nil:
 	// the buttons for it are absent.
 	RunTask func(ctx context.Context, tx *sqlx.Tx, task Task) (added bool, err error)

@@ -34,6 +34,8 @@ const (
 	ActionLedgerVerify Action = "ledger_verify"
 
 	ActionPaymentView    Action = "payment_view"
+	ActionPaymentsExport Action = "payments_export"
+	ActionAccountView    Action = "account_view"
 	ActionRefundPreview  Action = "refund_preview"
 	ActionRefund         Action = "refund"
 	ActionRefundsView    Action = "refunds_view"

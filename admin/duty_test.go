@@ -28,7 +28,7 @@ var permitted = map[admin.Action]string{
 	admin.ActionRefundPreview: "fa", admin.ActionRefund: "fa",
 	admin.ActionAdjustPreview: "sfar", admin.ActionAdjust: "sfar",
 	admin.ActionProductArrange: "fa", admin.ActionProductSync: "fa", admin.ActionProductsSync: "fa",
-	admin.ActionRoleChange: "a", admin.ActionDutiesChange: "a", admin.ActionAuditExport: "far",
+	admin.ActionRoleChange: "a", admin.ActionDutiesChange: "a", admin.ActionAuditExport: "far", admin.ActionPaymentsExport: "far",
 	admin.ActionServiceSwitch: "dar", admin.ActionServicePrice: "dar", admin.ActionServicePriceCancel: "dar",
 	admin.ActionApprove: "fa", admin.ActionRefuse: "fa",
 }
@@ -38,7 +38,7 @@ var looks = []admin.Action{
 	admin.ActionOverview, admin.ActionAuditView, admin.ActionAuditVerify, admin.ActionUserSearch, admin.ActionUserView, admin.ActionLedgerView, admin.ActionLedgerVerify,
 	admin.ActionPaymentsView, admin.ActionPaymentView, admin.ActionRefundsView, admin.ActionRefundStats, admin.ActionRefundView, admin.ActionDisputesView,
 	admin.ActionDisputeView, admin.ActionReconcileView, admin.ActionJobsView, admin.ActionProductsView, admin.ActionEventsView, admin.ActionEventStats,
-	admin.ActionEventView, admin.ActionApprovalsView, admin.ActionServicesView,
+	admin.ActionEventView, admin.ActionApprovalsView, admin.ActionServicesView, admin.ActionAccountView,
 }
 
 // refunds has a name of its own, since one of its methods has that of the type.
@@ -50,6 +50,7 @@ func TestPermissions_OfEveryRouteForEveryDuty(t *testing.T) {
 	c := newOffice(t, dbtest.SQLite(t, schema), func(cfg *admin.Config) {
 		cfg.Refunds, cfg.Catalogue, cfg.Reconciler, cfg.Jobs = struct{ refunds }{}, struct{ admin.Catalogue }{}, struct{ admin.Reconciler }{}, struct{ admin.Jobs }{}
 		cfg.Services, cfg.Adjuster, cfg.Roles, cfg.ApproveAbove = struct{ admin.Services }{}, struct{ admin.Adjuster }{}, struct{ admin.Roles }{}, credits.Credit
+		cfg.Accounts = struct{ admin.Accounts }{}
 		cfg.RunTask = func(context.Context, *sqlx.Tx, admin.Task) (bool, error) { return false, nil }
 		cfg.ReplaySpan = func(context.Context, webhook.SpanParams) (webhook.Span, error) { return webhook.Span{}, nil }
 	})

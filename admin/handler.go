@@ -82,7 +82,10 @@ func (a *Admin) routes() []route {
 		routes = append(routes, view("/ledger", ActionLedgerView, a.showLedger), post("/ledger/verify", ActionLedgerVerify, a.verifyLedger))
 	}
 	if a.cfg.Payments != nil {
-		routes = append(routes, view("/payments", ActionPaymentsView, a.listPayments))
+		routes = append(routes, view("/payments", ActionPaymentsView, a.listPayments), download("/payments.csv", ActionPaymentsExport, a.exportPayments))
+	}
+	if a.cfg.Accounts != nil {
+		routes = append(routes, view("/accounts/{id}", ActionAccountView, a.showAccount))
 	}
 	routes = append(routes, a.moneyRoutes()...)
 	return append(routes, a.eventRoutes()...)
@@ -249,11 +252,19 @@ type frame struct {
 	Sections []section `json:"-"`
 	// Opens says that payments have pages of their own.
 	Opens bool `json:"-"`
+	// AccountPath is below which accounts have pages. Empty: they have none.
+	AccountPath string `json:"-"`
 }
 
 // frame marks the section called current.
 func (a *Admin) frame(current string) frame {
 	f := frame{Path: a.cfg.Path, Opens: a.cfg.Refunds != nil}
+	switch {
+	case a.cfg.Accounts != nil:
+		f.AccountPath = a.cfg.Path + "/accounts"
+	case a.cfg.Users != nil:
+		f.AccountPath = a.cfg.Path + "/users"
+	}
 	add := func(present bool, label, address string) {
 		if present {
 			f.Sections = append(f.Sections, section{label, a.cfg.Path + address, label == current})

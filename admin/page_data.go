@@ -9,6 +9,7 @@ import (
 // pageData has for each page a value of the type that it is drawn with, by which templates that replace it are checked.
 func pageData() map[string]any {
 	return map[string]any{
+		"account":        accountPage{},
 		"acted":          actedPage{},
 		"adjust":         adjustPage{},
 		"approval":       approvalPage{},

@@ -25,7 +25,7 @@ var needed = map[Action]auth.Permission{
 	ActionRefundPreview: auth.PermitRefund, ActionRefund: auth.PermitRefund,
 	ActionAdjustPreview: auth.PermitAdjustCredits, ActionAdjust: auth.PermitAdjustCredits,
 	ActionProductArrange: auth.PermitProducts, ActionProductSync: auth.PermitProducts, ActionProductsSync: auth.PermitProducts,
-	ActionAuditExport: auth.PermitExport, ActionApprove: auth.PermitApprove, ActionRefuse: auth.PermitApprove,
+	ActionAuditExport: auth.PermitExport, ActionPaymentsExport: auth.PermitExport, ActionApprove: auth.PermitApprove, ActionRefuse: auth.PermitApprove,
 	ActionServiceSwitch: auth.PermitServices, ActionServicePrice: auth.PermitServices, ActionServicePriceCancel: auth.PermitServices,
 }
 

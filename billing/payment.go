@@ -243,6 +243,13 @@ type PaymentsParams struct {
 	// Type and Status, when set, choose those that have them.
 	Type   PaymentType
 	Status PaymentStatus
+	// Find chooses, for staff, those with an id or a number: the payment's or the account's, a receipt's (RCP-…), the customer's
+	// e-mail address in any case, or Stripe's id of a payment intent, charge, invoice, checkout session, subscription,
+	// customer, refund or dispute. Empty: all.
+	Find string
+	// Least and Most bound the amount in minor units, both included, and Currency is theirs. Nil and empty: no bound.
+	Least, Most *int64
+	Currency    string
 	// From and Until, when set, choose those that were made at or after the one and before the other.
 	From  time.Time
 	Until time.Time
@@ -258,7 +265,7 @@ func (b *Billing) Payments(ctx context.Context, p PaymentsParams) (payments []Pa
 		p.Limit = DefaultPage
 	}
 	p.Limit = min(p.Limit, MaxPage)
-	// Runs along qs_billing_payments_account, or the primary key.
+	// Runs along the primary key, or the index of what is searched by.
 	query, args := `SELECT `+paymentColumns+` FROM qs_billing_payments WHERE 1 = 1`, []any{}
 	if p.Account != "" {
 		query, args = query+` AND account_id = ?`, append(args, p.Account)
@@ -268,6 +275,18 @@ func (b *Billing) Payments(ctx context.Context, p PaymentsParams) (payments []Pa
 	}
 	if p.Status != "" {
 		query, args = query+` AND status = ?`, append(args, p.Status)
+	}
+	if found, with := p.where(); found != "" {
+		query, args = query+found, append(args, with...)
+	}
+	if p.Least != nil {
+		query, args = query+` AND amount >= ?`, append(args, *p.Least)
+	}
+	if p.Most != nil {
+		query, args = query+` AND amount <= ?`, append(args, *p.Most)
+	}
+	if p.Currency != "" {
+		query, args = query+` AND currency = ?`, append(args, p.Currency)
 	}
 	if !p.From.IsZero() {
 		query, args = query+` AND created_at >= ?`, append(args, database.At(p.From))
