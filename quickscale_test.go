@@ -197,7 +197,7 @@ func TestHandler_ServesTheContract(t *testing.T) {
 			"/auth/signup": 200, "/auth/login": 200, "/auth/password/forgot": 200, "/billing/": 200, "/services/": 200, "/dev/mail": 200, "/dev/stripe/": 200,
 			"/account/": 303, "/account/api-keys": 303, "/credits/": 303, "/billing/payments": 303,
 			"/api/v1/services": 401, "/api/v1/credits": 401, "/api/v1/nothing": 404,
-			"/admin/": 404, "/nowhere": 404, "/": 404, "/webhooks/stripe": 405,
+			"/admin/": 404, "/nowhere": 404, "/": 200, "/about": 200, "/webhooks/stripe": 405,
 			"/auth": 307, "/billing": 307,
 		} {
 			status, body, header := get(t, app.Handler(), path)
