@@ -38,7 +38,9 @@ func run(dir string) error {
 			return err
 		}
 		for ending, encoder := range map[string]func(w io.Writer) (io.WriteCloser, error){
-			".br": func(w io.Writer) (io.WriteCloser, error) { return brotli.NewWriterLevel(w, brotli.BestCompression), nil },
+			".br": func(w io.Writer) (io.WriteCloser, error) {
+				return brotli.NewWriterLevel(w, brotli.BestCompression), nil
+			},
 			".gz": func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriterLevel(w, gzip.BestCompression) },
 		} {
 			if err := write(name+ending, content, encoder); err != nil {
