@@ -111,6 +111,11 @@ func stops(s shown) []stop {
 		reject("staff", "admin-span-wrong", "/admin/webhooks/span", "from", attack, "to", "", "types", attack, "reason", attack),
 		{who: "staff", name: "admin-acted", path: "/admin/webhooks/replay", form: []string{"status", "done", "dry_run", "true", "reason", attack}},
 		{who: "staff", name: "admin-reconcile", path: "/admin/reconcile"}, {who: "staff", name: "admin-jobs", path: "/admin/jobs"}, {who: "staff", name: "admin-products", path: "/admin/products"},
+		{who: "staff", name: "admin-services", path: "/admin/services"}, {who: "staff", name: "admin-service", path: "/admin/services/text-analysis"},
+		reject("staff", "admin-service-wrong", "/admin/services/text-analysis/price", "rate", attack, "amount", attack, "from", attack, "reason", ""),
+		{who: "staff", name: "admin-approvals-none", path: "/admin/approvals"},
+		{who: "staff", name: "admin-approval", path: at("admin-user") + "/credits", form: []string{"amount", "2000", "reason", hostile(200), "key", "0198c0de-0000-7000-8000-00000000000a"}},
+		{who: "staff", name: "admin-approvals", path: "/admin/approvals"}, {who: "staff", name: "admin-audit-verified", path: "/admin/audit/verify", form: []string{}},
 		{who: "staff", name: "admin-audit", path: "/admin/audit"}, reject("staff", "admin-audit-wrong", "/admin/audit?from="+url.QueryEscape(attack)+"&staff="+url.QueryEscape(attack)),
 
 		{who: "guest", name: "mail", path: "/dev/mail/"}, {who: "guest", name: "mail-none", path: "/dev/mail/?to=" + url.QueryEscape(attack)}, {who: "guest", name: "mail-message", path: at("mail")},

@@ -81,12 +81,12 @@ func serveSite(tb testing.TB, change ...func(*quickscale.Config)) *site {
 	handler := routes(app)
 	ctx := context.Background() // the server outlives what asks it
 	require.NoError(tb, app.Migrate(ctx))
-	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: handler, ReadHeaderTimeout: readHeaderTimeout}}
+	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}}
 	server.Start()
 	require.NoError(tb, app.Start(ctx))
 	tb.Cleanup(func() {
 		server.Close()
-		end, cancel := context.WithTimeout(ctx, shutdownTimeout)
+		end, cancel := context.WithTimeout(ctx, quickscale.ShutdownTimeout)
 		defer cancel()
 		require.NoError(tb, app.Stop(end))
 	})

@@ -28,6 +28,11 @@ var contentTypes = map[string]string{
 	".css": "text/css; charset=utf-8",
 	".js":  "text/javascript; charset=utf-8",
 	".svg": "image/svg+xml",
+	// Of a host's theme.
+	".png":   "image/png",
+	".webp":  "image/webp",
+	".woff":  "font/woff",
+	".woff2": "font/woff2",
 }
 
 // encodings are what assets are compressed by, the best first, with the endings of their files.
