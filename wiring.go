@@ -137,7 +137,7 @@ func (a *App) wireMail() error {
 		}
 		mailer = smtp
 	default:
-		outbox, err := mail.NewOutbox(mail.OutboxConfig{DB: a.db.Writer(), ReadDB: a.db.Reader(), Path: outboxPath, Site: a.site, Clock: a.cfg.Clock})
+		outbox, err := mail.NewOutbox(mail.OutboxConfig{DB: a.db.Writer(), ReadDB: a.db.Reader(), Path: outboxPath, Site: a.site, Previews: a.mailPreviews, Clock: a.cfg.Clock})
 		if err != nil {
 			return err
 		}
@@ -156,7 +156,7 @@ func (a *App) wireMail() error {
 func (a *App) wireAuth() (err error) {
 	a.Auth, err = auth.New(auth.Config{
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Mail: a.Mail, BaseURL: a.cfg.BaseURL, Site: a.site, Panels: a.panels, Overview: a.overview,
-		MailTemplates: a.cfg.MailTemplates, AdminEmail: a.cfg.AdminEmail, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
+		MailTemplates: a.cfg.MailTemplates, MailLanguage: a.cfg.MailLanguage, AdminEmail: a.cfg.AdminEmail, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 		Secret: []byte(a.cfg.SecretKey), OAuth: a.cfg.OAuth, WithoutOrganisations: a.cfg.WithoutOrganisations, Permissions: a.cfg.Permissions, AccountData: a.accountData(),
 		StaffSecondFactor: a.cfg.StaffSecondFactor,
 		TrustedProxies:    a.cfg.TrustedProxies, Breaches: a.cfg.Breaches, KeyMode: a.keyMode(), KeyScopes: a.cfg.KeyScopes,

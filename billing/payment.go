@@ -232,8 +232,8 @@ func (b *Billing) LookUpPayment(ctx context.Context, id uuid.UUID) (Payment, err
 
 // Limits of a page of payments.
 const (
-	DefaultPage = 50
-	MaxPage     = 500
+	DefaultPage = database.DefaultPage // 50
+	MaxPage     = database.MaxPage     // 500
 )
 
 // PaymentsParams choose a page of payments.
@@ -261,52 +261,26 @@ type PaymentsParams struct {
 
 // Payments returns a page of payments, newest first, and whether older ones follow.
 func (b *Billing) Payments(ctx context.Context, p PaymentsParams) (payments []Payment, more bool, err error) {
-	if p.Limit <= 0 {
-		p.Limit = DefaultPage
-	}
-	p.Limit = min(p.Limit, MaxPage)
-	// Runs along the primary key, or the index of what is searched by.
-	query, args := `SELECT `+paymentColumns+` FROM qs_billing_payments WHERE 1 = 1`, []any{}
-	if p.Account != "" {
-		query, args = query+` AND account_id = ?`, append(args, p.Account)
-	}
-	if p.Type != "" {
-		query, args = query+` AND type = ?`, append(args, p.Type)
-	}
-	if p.Status != "" {
-		query, args = query+` AND status = ?`, append(args, p.Status)
-	}
+	// Runs along the primary key, qs_billing_payments_account, or the index of what is searched by.
+	l := database.NewList(`SELECT ` + paymentColumns + ` FROM qs_billing_payments`)
+	l.If(p.Account != "", `account_id = ?`, p.Account)
+	l.If(p.Type != "", `type = ?`, p.Type)
+	l.If(p.Status != "", `status = ?`, p.Status)
 	if found, with := p.where(); found != "" {
-		query, args = query+found, append(args, with...)
+		l.And(found, with...)
 	}
 	if p.Least != nil {
-		query, args = query+` AND amount >= ?`, append(args, *p.Least)
+		l.And(`amount >= ?`, *p.Least)
 	}
 	if p.Most != nil {
-		query, args = query+` AND amount <= ?`, append(args, *p.Most)
+		l.And(`amount <= ?`, *p.Most)
 	}
-	if p.Currency != "" {
-		query, args = query+` AND currency = ?`, append(args, p.Currency)
-	}
-	if !p.From.IsZero() {
-		query, args = query+` AND created_at >= ?`, append(args, database.At(p.From))
-	}
-	if !p.Until.IsZero() {
-		query, args = query+` AND created_at < ?`, append(args, database.At(p.Until))
-	}
-	if p.Before != uuid.Nil {
-		query, args = query+` AND id < ?`, append(args, p.Before)
-	}
-	var rows []paymentRow
-	if err := b.db.Select(ctx, &rows, query+` ORDER BY id DESC LIMIT ?`, append(args, p.Limit+1)...); err != nil {
+	l.If(p.Currency != "", `currency = ?`, p.Currency)
+	l.If(!p.From.IsZero(), `created_at >= ?`, database.At(p.From))
+	l.If(!p.Until.IsZero(), `created_at < ?`, database.At(p.Until))
+	l.If(p.Before != uuid.Nil, `id < ?`, p.Before)
+	if payments, more, err = database.Page(ctx, b.db, l, `id DESC`, p.Limit, paymentRow.payment); err != nil {
 		return nil, false, fmt.Errorf("billing: list payments: %w", err)
-	}
-	if more = len(rows) > p.Limit; more {
-		rows = rows[:p.Limit]
-	}
-	payments = make([]Payment, len(rows))
-	for i, r := range rows {
-		payments[i] = r.payment()
 	}
 	return payments, more, nil
 }

@@ -17,7 +17,7 @@ func (p PaymentsParams) where() (condition string, args []any) {
 		for i := range args {
 			args[i] = find
 		}
-		return " AND " + condition, args
+		return condition, args
 	}
 	prefix, _, _ := strings.Cut(find, "_")
 	switch {
@@ -45,7 +45,7 @@ func (p PaymentsParams) where() (condition string, args []any) {
 		return by(`id IN (SELECT payment_id FROM qs_billing_disputes WHERE dispute_id = ?)`, 1)
 	}
 	if id, err := uuid.Parse(find); err == nil {
-		return ` AND (id = ? OR account_id = ?)`, []any{id, find}
+		return `(id = ? OR account_id = ?)`, []any{id, find}
 	}
 	return by(`account_id = ?`, 1)
 }
