@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,6 +51,31 @@ func TestDocs_HaveEveryCommand(t *testing.T) {
 		listed = append(listed, m[1])
 	}
 	assert.ElementsMatch(t, place{t: t, dir: t.TempDir()}.commands(), listed)
+}
+
+var named = regexp.MustCompile("quickscale ((?:[a-z][a-z0-9-]+[ \n]?)+)")
+
+// What is told to do when something is wrong can be done: every command of the runbooks, and of the guide to production,
+// is one.
+func TestDocs_TellOfCommandsThatThereAre(t *testing.T) {
+	t.Parallel()
+	commands := place{t: t, dir: t.TempDir()}.commands()
+	for _, file := range []string{"runbooks.md", "production.md"} {
+		page, err := os.ReadFile("../../docs/" + file)
+		require.NoError(t, err)
+		found := 0
+		for _, code := range regexp.MustCompile("`quickscale [^`]+`").FindAllString(string(page), -1) {
+			m := named.FindStringSubmatch(code)
+			require.NotNil(t, m, "%s: %s", file, code)
+			said := strings.Join(strings.Fields(m[1]), " ") + " "
+			if said == "init " {
+				continue
+			}
+			found++
+			assert.True(t, slices.ContainsFunc(commands, func(c string) bool { return strings.HasPrefix(said, c+" ") }), "%s: %s is no command", file, code)
+		}
+		assert.Greater(t, found, 3, file)
+	}
 }
 
 func TestExitCodes_AreThoseOfTheDocs(t *testing.T) {
