@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/quickscale/quickscale"
+	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/examples/services/textanalysis"
 	"github.com/quickscale/quickscale/services"
 	"github.com/quickscale/quickscale/telemetry"
@@ -55,6 +56,7 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) (err er
 	}
 	env.Config.Metrics = metrics.Provider()
 	env.Config.Public = words()
+	env.Config.ApproveCreditsAbove = 1000 * credits.Credit
 	app, err := quickscale.New(env.Config)
 	if err != nil {
 		return err
