@@ -1,6 +1,7 @@
 package quickscale
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	netmail "net/mail"
@@ -9,6 +10,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/jmoiron/sqlx"
 
 	"github.com/quickscale/quickscale/auth"
 	"github.com/quickscale/quickscale/internal/problem"
@@ -76,12 +79,16 @@ func (a *App) postContact(w http.ResponseWriter, r *http.Request) {
 	a.site.Redirect(w, r, contactPath)
 }
 
+// sendContact mails a message to Config.Public.Contact. The answer to it goes to whoever wrote it.
 func (a *App) sendContact(r *http.Request, in contactForm) error {
-	m, err := a.composeContact(in)
-	if err != nil {
-		return err
-	}
-	return a.Mail.Enqueue(r.Context(), m)
+	return a.db.InTx(r.Context(), func(ctx context.Context, tx *sqlx.Tx) error {
+		m, err := a.compose(ctx, tx, kindContact, a.cfg.Public.Contact, "", in)
+		if err != nil {
+			return err
+		}
+		m.ReplyTo = in.Email
+		return a.Mail.EnqueueTx(ctx, tx, m)
+	})
 }
 
 // check finds what cannot be sent. What becomes a header has no line of its own (RFC 5322, 2.2).

@@ -2,7 +2,6 @@ package quickscale
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/jmoiron/sqlx"
 
@@ -48,20 +47,9 @@ func (a *App) billingNotice(ctx context.Context, tx *sqlx.Tx, n billing.Notice) 
 
 func (a *App) mailBilling(ctx context.Context, tx *sqlx.Tx, to string, data billingMail) error {
 	kind := "billing." + string(data.Kind)
-	m, err := a.mails.Compose(kind, to, data.Name, data)
+	m, err := a.compose(ctx, tx, kind, to, data.Name, data)
 	if err != nil {
-		return fmt.Errorf("quickscale: compose %s: %w", kind, err)
+		return err
 	}
 	return a.Mail.EnqueueTx(ctx, tx, m)
-}
-
-// checkBillingMails composes each mail once at the start: a text of the host's that does not fit must not undo, later on,
-// the transaction that money arrives in.
-func (a *App) checkBillingMails() error {
-	for _, kind := range billing.NoticeKinds() {
-		if _, err := a.mails.Compose("billing."+string(kind), "person@example.com", "", billingMail{Notice: billing.Notice{Kind: kind}}); err != nil {
-			return fmt.Errorf("quickscale: %w", err)
-		}
-	}
-	return nil
 }

@@ -34,7 +34,20 @@ func (a *App) wireMails() error {
 	if err != nil {
 		return err
 	}
-	return a.checkBillingMails()
+	return a.mailPreview().Check()
+}
+
+// compose makes a mail in the language of its reader.
+func (a *App) compose(ctx context.Context, tx *sqlx.Tx, kind, to, name string, data any) (mail.Message, error) {
+	language, err := a.Auth.MailLanguageTx(ctx, tx, to)
+	if err != nil {
+		return mail.Message{}, err
+	}
+	m, err := a.mails.ComposeIn(language, kind, to, name, data)
+	if err != nil {
+		return m, fmt.Errorf("quickscale: compose %s: %w", kind, err)
+	}
+	return m, nil
 }
 
 // lowMail is the data of mails/credits.low.txt.
@@ -95,9 +108,9 @@ func (a *App) mailTo(ctx context.Context, tx *sqlx.Tx, id, kind string, data any
 		return err
 	}
 	for _, u := range people {
-		m, err := a.mails.Compose(kind, u.Email, u.Name, data)
+		m, err := a.compose(ctx, tx, kind, u.Email, u.Name, data)
 		if err != nil {
-			return fmt.Errorf("quickscale: compose %s: %w", kind, err)
+			return err
 		}
 		if err := a.Mail.EnqueueTx(ctx, tx, m); err != nil {
 			return err
@@ -121,9 +134,9 @@ func (a *App) offerTo(ctx context.Context, tx *sqlx.Tx, id, kind string, data fu
 		if !choice.Wanted {
 			continue
 		}
-		m, err := a.mails.Compose(kind, u.Email, u.Name, data(choice.Stop))
+		m, err := a.compose(ctx, tx, kind, u.Email, u.Name, data(choice.Stop))
 		if err != nil {
-			return fmt.Errorf("quickscale: compose %s: %w", kind, err)
+			return err
 		}
 		if choice.OneClick {
 			m.Unsubscribe = choice.Stop

@@ -98,11 +98,23 @@ func (a *App) onBilling(ctx context.Context, tx *sqlx.Tx, e billing.Event) error
 
 // onDisabled mails the owner of an endpoint that was disabled because it fails.
 func (a *App) onDisabled(ctx context.Context, tx *sqlx.Tx, e outbound.Endpoint) error {
-	return a.mailTo(ctx, tx, e.Account, kindEndpoint, struct {
-		outbound.Endpoint
+	return a.mailTo(ctx, tx, e.Account, kindEndpoint, endpointMail{e, a.cfg.BaseURL + hooksPath + "/" + e.ID.String()})
+}
 
-		Page string
-	}{e, a.cfg.BaseURL + hooksPath + "/" + e.ID.String()})
+// endpointMail is the data of mails/webhook.disabled.txt.
+type endpointMail struct {
+	outbound.Endpoint
+
+	// Page is where the endpoint is enabled.
+	Page string
+}
+
+// deadMail is the data of mails/webhook.dead.txt.
+type deadMail struct {
+	webhook.Record
+
+	// Page is where the event is retried.
+	Page string
 }
 
 // onDead mails the administrator of the configuration about an event of Stripe's that was given up. The event is told by
@@ -111,14 +123,13 @@ func (a *App) onDead(ctx context.Context, ev webhook.Record, _ error) {
 	if a.cfg.AdminEmail == "" {
 		return
 	}
-	m, err := a.mails.Compose(kindDead, a.cfg.AdminEmail, "", struct {
-		webhook.Record
-
-		Page string
-	}{ev, a.cfg.BaseURL + adminPath + "/webhooks/" + url.PathEscape(ev.ID)})
-	if err == nil {
-		err = a.Mail.Enqueue(ctx, m)
-	}
+	err := a.db.InTx(ctx, func(ctx context.Context, tx *sqlx.Tx) error {
+		m, err := a.compose(ctx, tx, kindDead, a.cfg.AdminEmail, "", deadMail{ev, a.cfg.BaseURL + adminPath + "/webhooks/" + url.PathEscape(ev.ID)})
+		if err != nil {
+			return err
+		}
+		return a.Mail.EnqueueTx(ctx, tx, m)
+	})
 	if err != nil {
 		a.cfg.Logger.ErrorContext(ctx, "mail about a dead webhook event", slog.String("event", ev.ID), slog.Any("error", err))
 	}

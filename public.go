@@ -9,7 +9,6 @@ import (
 	"github.com/quickscale/quickscale/auth"
 	"github.com/quickscale/quickscale/billing"
 	"github.com/quickscale/quickscale/internal/web"
-	"github.com/quickscale/quickscale/mail"
 )
 
 // Where the public pages are.
@@ -191,10 +190,3 @@ func (a *App) showHome(w http.ResponseWriter, r *http.Request) {
 
 // contactLimit is how many messages one network address may send.
 var contactLimit = auth.Limit{Max: 5, Per: contactWindow}
-
-// composeContact is the mail that a message becomes. Its answer goes to whoever wrote it.
-func (a *App) composeContact(in contactForm) (mail.Message, error) {
-	m, err := a.mails.Compose(kindContact, a.cfg.Public.Contact, "", in)
-	m.ReplyTo = in.Email
-	return m, err
-}

@@ -113,8 +113,13 @@ type Config struct {
 	MailFrom string
 	// Mailer replaces SMTP.
 	Mailer mail.Mailer
-	// MailTemplates replaces texts of mails by file name, such as auth.verify.txt or credits.low.txt. Nil: none.
+	// MailTemplates replaces texts of mails by file name, such as auth.verify.txt or credits.low.txt, or de/credits.low.txt for
+	// those in another language (BCP 47); a folder for one that there are no texts in yet adds it. Nil: the library's, in
+	// English and German.
 	MailTemplates fs.FS
+	// MailLanguage tells what the reader of a mail reads; see [auth.Config]. Nil: what they chose in their profile, or else
+	// English.
+	MailLanguage func(ctx context.Context, address string) string
 	// LowCredits is the balance below which people are told by mail that their credits run low, once each time. 0: only
 	// those whose account has a mark of its own.
 	LowCredits credits.Amount
@@ -151,6 +156,8 @@ type Config struct {
 	StaffSecondFactor bool
 	// MoneySecondFactor lets staff move money and credits and give roles only when they log in with a second step.
 	MoneySecondFactor bool
+	// ApproveCreditsAbove is the change of credits by staff above which a second person has to approve it. 0: none needs it.
+	ApproveCreditsAbove credits.Amount
 	// Templates replaces built-in templates by path: "web/layout.html", "web/components/field.html", "auth/login.html"; see
 	// [BuiltinTemplates]. What does not fit is told by [New]. Nil: none.
 	Templates fs.FS

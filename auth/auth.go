@@ -103,11 +103,12 @@ type Config struct {
 	Home string
 	// Site draws the pages. Nil: a plain one, whose cookies are Secure when BaseURL is https.
 	Site *web.Site
-	// MailTemplates replaces texts of mails by file name, such as auth.verify.txt. Nil: none.
+	// MailTemplates replaces texts of mails by file name, such as auth.verify.txt, or de/auth.verify.txt for those in another
+	// language (BCP 47); a folder for one that there are no texts in yet adds it. Nil: the library's, in English and German.
 	MailTemplates fs.FS
-	// MailLanguage tells what the reader of a mail reads: a language (BCP 47), or a list as in Accept-Language. The texts in
-	// it are those of MailTemplates in a folder of its name, such as de/auth.verify.txt. It is called in a transaction, for
-	// addresses without an account too, and must call nothing outside. Nil: the texts are the ones at the root.
+	// MailLanguage tells what the reader of a mail reads: a language (BCP 47), or a list as in Accept-Language. It is called
+	// in a transaction, for addresses without an account too, and must call nothing outside. Nil: what they chose in their
+	// profile, or else English.
 	MailLanguage func(ctx context.Context, address string) string
 	// Panels gives the cards of the dashboard. Nil: none.
 	Panels func(r *http.Request, u User) ([]Panel, error)
@@ -225,6 +226,9 @@ func New(cfg Config) (*Auth, error) {
 		return nil, fmt.Errorf("auth: texts of mails: %w", err)
 	}
 	if a.mails, err = mail.NewTemplates(mail.TemplatesConfig{Files: texts, Overrides: cfg.MailTemplates, Site: a.cfg.Site.Name()}); err != nil {
+		return nil, err
+	}
+	if err := a.MailPreview().Check(); err != nil {
 		return nil, err
 	}
 	a.hasher = newHasher(hashParams(), cfg.HashConcurrency)

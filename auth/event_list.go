@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/quickscale/quickscale/internal/database"
 )
@@ -29,43 +28,16 @@ type AllEventsParams struct {
 // AllEvents returns a page of security events for staff, newest first, and whether older ones follow. It shows where
 // people come from: the caller decides who may see it.
 func (a *Auth) AllEvents(ctx context.Context, p AllEventsParams) (events []UserEvent, more bool, err error) {
+	if p.UserID != "" && !isID(p.UserID) {
+		return []UserEvent{}, false, nil
+	}
 	// Runs along the primary key, qs_auth_events_user or qs_auth_events_kind.
-	where, args := []string{"1 = 1"}, []any{}
-	if p.UserID != "" {
-		if !isID(p.UserID) {
-			return []UserEvent{}, false, nil
-		}
-		where, args = append(where, "user_id = ?"), append(args, p.UserID)
-	}
-	if p.Kind != "" {
-		where, args = append(where, "kind = ?"), append(args, p.Kind)
-	}
-	if isID(p.Before) {
-		where, args = append(where, "id < ?"), append(args, p.Before)
-	}
-	limit := pageSize(p.Limit)
-	var rows []struct {
-		ID        string        `db:"id"`
-		UserID    *string       `db:"user_id"`
-		Kind      EventKind     `db:"kind"`
-		Detail    string        `db:"detail"`
-		IP        string        `db:"ip"`
-		Agent     string        `db:"agent"`
-		CreatedAt database.Time `db:"created_at"`
-	}
-	query := `SELECT id, user_id, kind, detail, ip, agent, created_at FROM qs_auth_events WHERE ` + strings.Join(where, " AND ") + ` ORDER BY id DESC LIMIT ?`
-	if err := a.db.Select(ctx, &rows, query, append(args, limit+1)...); err != nil {
+	l := database.NewList(`SELECT ` + eventColumns + ` FROM qs_auth_events`)
+	l.If(p.UserID != "", `user_id = ?`, p.UserID)
+	l.If(p.Kind != "", `kind = ?`, p.Kind)
+	l.If(isID(p.Before), `id < ?`, p.Before)
+	if events, more, err = database.Page(ctx, a.db, l, `id DESC`, p.Limit, eventRow.userEvent); err != nil {
 		return nil, false, fmt.Errorf("auth: list events: %w", err)
-	}
-	if more = len(rows) > limit; more {
-		rows = rows[:limit]
-	}
-	events = make([]UserEvent, len(rows))
-	for i, r := range rows {
-		events[i] = UserEvent{Event: Event{r.ID, r.Kind, r.Detail, r.IP, r.Agent, r.CreatedAt.Time}}
-		if r.UserID != nil {
-			events[i].UserID = *r.UserID
-		}
 	}
 	return events, more, nil
 }

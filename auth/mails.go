@@ -6,8 +6,6 @@ import (
 	"net/url"
 
 	"github.com/jmoiron/sqlx"
-
-	"github.com/quickscale/quickscale/internal/database"
 )
 
 // The kinds of mails, by which mails/*.txt and the host's own texts are named.
@@ -82,16 +80,11 @@ type InvitationMail struct {
 
 // sendTo has a mail of a kind sent to an address once tx is committed, in the language of the account with that address.
 func (a *Auth) sendTo(ctx context.Context, tx *sqlx.Tx, kind, address, name string, data any) error {
-	e, err := parseEmail(address)
+	language, err := a.MailLanguageTx(ctx, tx, address)
 	if err != nil {
 		return err
 	}
-	language := ""
-	err = a.db.GetTx(ctx, tx, &language, `SELECT language FROM qs_auth_users WHERE email_key = ?`, e.key)
-	if err != nil && !database.IsNoRows(err) {
-		return fmt.Errorf("auth: the language of a mail: %w", err)
-	}
-	return a.sendIn(ctx, tx, language, kind, address, name, data)
+	return a.compose(ctx, tx, language, kind, address, name, data)
 }
 
 // sendIn is sendTo in a language that is known, unless the host knows better.
@@ -99,6 +92,10 @@ func (a *Auth) sendIn(ctx context.Context, tx *sqlx.Tx, language, kind, address,
 	if a.cfg.MailLanguage != nil {
 		language = a.cfg.MailLanguage(ctx, address)
 	}
+	return a.compose(ctx, tx, language, kind, address, name, data)
+}
+
+func (a *Auth) compose(ctx context.Context, tx *sqlx.Tx, language, kind, address, name string, data any) error {
 	m, err := a.mails.ComposeIn(language, kind, address, name, data)
 	if err != nil {
 		return fmt.Errorf("auth: compose %s: %w", kind, err)

@@ -45,7 +45,7 @@ var ErrLater = errors.New("auth: mails are sent by another process")
 // notify has a notice sent to a locked user. What has happened does not wait for a queue that fails, nor is its owner
 // left without the notice: it is then kept with what it tells of, and [Auth.SendNotices] tries again.
 func (a *Auth) notify(ctx context.Context, tx *sqlx.Tx, u userRow, kind string, n Notice) error {
-	n.LogIn, n.SignUp, n.Forgot, n.Security = a.url("/login"), a.url("/signup"), a.url("/password/forgot"), a.cfg.BaseURL+a.cfg.AccountPath+"/security"
+	n = a.linked(n)
 	failed, err := a.db.TryTx(ctx, tx, func(ctx context.Context) error {
 		return a.sendIn(ctx, tx, u.Language, kind, u.Email, n.Name, n)
 	})
@@ -68,6 +68,12 @@ func (a *Auth) notify(ctx context.Context, tx *sqlx.Tx, u userRow, kind string, 
 		return fmt.Errorf("auth: keep a notice of user %s: %w", u.ID, err)
 	}
 	return nil
+}
+
+// linked adds the addresses of the pages.
+func (a *Auth) linked(n Notice) Notice {
+	n.LogIn, n.SignUp, n.Forgot, n.Security = a.url("/login"), a.url("/signup"), a.url("/password/forgot"), a.cfg.BaseURL+a.cfg.AccountPath+"/security"
+	return n
 }
 
 // noticesAtOnce bounds what one call of SendNotices takes on.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -31,6 +32,8 @@ type Profile struct {
 	Twitter  string `json:"twitter"`
 	LinkedIn string `json:"linkedin"`
 	GitHub   string `json:"github"`
+	// Language is what the person reads, one of those that there are mails in (BCP 47). Empty: they have not said.
+	Language string `json:"language"`
 	// Notify says that the person wants mails beside those about security, payments and organisations; see
 	// [Auth.MailChoiceTx].
 	Notify bool `json:"email_notifications"`
@@ -51,8 +54,11 @@ var (
 )
 
 // check trims the fields and reports all at fault at once.
-func (p *Profile) check() error {
+func (p *Profile) check(languages []string) error {
 	wrong := map[string]string{}
+	if p.Language != "" && !slices.Contains(languages, p.Language) {
+		wrong["language"] = "Choose one of the languages that are offered."
+	}
 	for name, field := range map[string]*string{"name": &p.Name, "job_title": &p.JobTitle, "company": &p.Company, "location": &p.Location} {
 		*field = strings.TrimSpace(*field)
 		if message := checkLine(*field); message != "" {
@@ -145,7 +151,7 @@ func (a *Auth) Profile(ctx context.Context, userID string) (Profile, error) {
 	if err := a.db.Get(ctx, &row, query, userID); err != nil && !database.IsNoRows(err) {
 		return Profile{}, fmt.Errorf("auth: profile of user %s: %w", userID, err)
 	}
-	return Profile{u.Name, row.Bio, row.Phone, row.JobTitle, row.Company, row.Website, row.Location, row.Twitter, row.LinkedIn, row.GitHub, row.Notify}, nil
+	return Profile{u.Name, row.Bio, row.Phone, row.JobTitle, row.Company, row.Website, row.Location, row.Twitter, row.LinkedIn, row.GitHub, u.Language, row.Notify}, nil
 }
 
 // SetProfile replaces all of it. [ErrNotFound]; a problem of code "invalid" that names the fields.
@@ -155,11 +161,14 @@ func (a *Auth) SetProfile(ctx context.Context, userID string, p Profile) error {
 
 // SetProfileTx is [Auth.SetProfile] inside tx.
 func (a *Auth) SetProfileTx(ctx context.Context, tx *sqlx.Tx, userID string, p Profile) error {
-	if err := p.check(); err != nil {
+	if err := p.check(a.mails.Languages()); err != nil {
 		return err
 	}
 	if err := a.SetNameTx(ctx, tx, userID, p.Name); err != nil {
 		return err
+	}
+	if _, err := a.db.ExecTx(ctx, tx, `UPDATE qs_auth_users SET language = ? WHERE id = ?`, p.Language, userID); err != nil {
+		return fmt.Errorf("auth: set the language of user %s: %w", userID, err)
 	}
 	const write = `INSERT INTO qs_auth_profiles (user_id, bio, phone, job_title, company, website, location, twitter, linkedin, github, notify, updated_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (user_id) DO UPDATE SET bio = excluded.bio, phone = excluded.phone, job_title = excluded.job_title,

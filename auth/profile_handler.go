@@ -3,6 +3,9 @@ package auth
 import (
 	"net/http"
 
+	"golang.org/x/text/language"
+	"golang.org/x/text/language/display"
+
 	"github.com/quickscale/quickscale/internal/problem"
 	"github.com/quickscale/quickscale/internal/web"
 )
@@ -30,10 +33,26 @@ type profilePage struct {
 	Profile     Profile `json:"profile"`
 	// Picture is the URL of the person's. Empty: none.
 	Picture string `json:"picture,omitempty"`
+	// Languages are those that mails can be in.
+	Languages []languageChoice `json:"languages"`
+}
+
+// languageChoice is a language and what those who read it call it.
+type languageChoice struct {
+	Tag  string `json:"tag"`
+	Name string `json:"name"`
+}
+
+func languageChoices(tags []string) []languageChoice {
+	choices := make([]languageChoice, len(tags))
+	for i, tag := range tags {
+		choices[i] = languageChoice{tag, display.Self.Name(language.Make(tag))}
+	}
+	return choices
 }
 
 func (a *Auth) profilePage(r *http.Request, u User) (page profilePage, err error) {
-	page = profilePage{AccountPath: a.cfg.AccountPath, User: u}
+	page = profilePage{AccountPath: a.cfg.AccountPath, User: u, Languages: languageChoices(a.mails.Languages())}
 	if page.Profile, err = a.Profile(r.Context(), u.ID); err != nil {
 		return page, err
 	}

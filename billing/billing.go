@@ -214,8 +214,14 @@ type Notice struct {
 	Description string
 	// Credits are those that were bought, or were to be.
 	Credits credits.Amount
-	// Reason says why, in a sentence.
-	Reason string
+	// Reason says why, in a sentence, and Code for those who write it in another language: of a refusal Stripe's, such as
+	// insufficient_funds, or authentication_required; of a pause PauseNotForSale, PauseNoCard, PauseCurrency, or the last
+	// refusal's with Failures, which is how many payments were refused one after the other.
+	Reason   string
+	Code     string
+	Failures int64
+	// Card is the one that expires. Nil: it is about another thing.
+	Card *PaymentMethod
 	// URL is where something can be done about it; empty: nothing can.
 	URL string
 	// Key is the same for the same occasion.

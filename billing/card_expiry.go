@@ -81,7 +81,7 @@ func (b *Billing) warnExpiringCard(ctx context.Context, account, told string) (w
 			return err
 		}
 		return b.notify(ctx, tx, Notice{Kind: NoticeCardExpiring, Account: account, Description: card.Brand + " ending in " + card.Last4,
-			Reason: fmt.Sprintf("It is good through %02d/%d.", card.ExpMonth, card.ExpYear), URL: b.cfg.BaseURL + b.cfg.Path + "/payment-methods",
+			Reason: fmt.Sprintf("It is good through %02d/%d.", card.ExpMonth, card.ExpYear), Card: &card, URL: b.cfg.BaseURL + b.cfg.Path + "/payment-methods",
 			Key: "card:" + account + ":" + occasion})
 	})
 	if err != nil {

@@ -241,8 +241,15 @@ func (b *Billing) autoTopUpTx(ctx context.Context, tx *sqlx.Tx, account string) 
 	return row, true, nil
 }
 
+// Why auto top-up pauses, beside refusals; see [Notice].
+const (
+	PauseNotForSale = "not_for_sale"
+	PauseNoCard     = "no_card"
+	PauseCurrency   = "currency_changed"
+)
+
 // pauseTopUp stops buying until the person has looked, and tells them. The account is locked.
-func (b *Billing) pauseTopUp(ctx context.Context, tx *sqlx.Tx, row autoTopUpRow, reason string) error {
+func (b *Billing) pauseTopUp(ctx context.Context, tx *sqlx.Tx, row autoTopUpRow, code, reason string) error {
 	now := b.now()
 	const pause = `UPDATE qs_billing_auto_topups SET paused_at = ?, pause_reason = ?, updated_at = ? WHERE account_id = ?`
 	if _, err := b.db.ExecTx(ctx, tx, pause, database.At(now), reason, database.At(now), row.Account); err != nil {
@@ -256,7 +263,7 @@ func (b *Billing) pauseTopUp(ctx context.Context, tx *sqlx.Tx, row autoTopUpRow,
 		return err
 	}
 	b.cfg.Logger.WarnContext(ctx, "auto top-up paused", slog.String("account", row.Account), slog.String("reason", reason))
-	return b.notify(ctx, tx, Notice{Kind: NoticeTopUpPaused, Account: row.Account, Price: offer.Price, Description: offer.Name, Reason: reason,
+	return b.notify(ctx, tx, Notice{Kind: NoticeTopUpPaused, Account: row.Account, Price: offer.Price, Description: offer.Name, Reason: reason, Code: code, Failures: row.Failures,
 		URL: b.topUpURL(), Key: fmt.Sprintf("topup:%s:paused:%d", row.Account, now.UnixMicro())})
 }
 

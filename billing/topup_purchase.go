@@ -189,9 +189,9 @@ func (b *Billing) topUpIntent(ctx context.Context, seen autoTopUpRow, customer, 
 		}
 		switch {
 		case len(offers) == 0:
-			return b.pauseTopUp(ctx, tx, setting, "The pack is not for sale any more. Choose another one.")
+			return b.pauseTopUp(ctx, tx, setting, PauseNotForSale, "The pack is not for sale any more. Choose another one.")
 		case card == "":
-			return b.pauseTopUp(ctx, tx, setting, "There is no default card any more. Save one and make it the default.")
+			return b.pauseTopUp(ctx, tx, setting, PauseNoCard, "There is no default card any more. Save one and make it the default.")
 		}
 		pack := offers[0].offer()
 		row = topUpRow{ID: id, Account: setting.Account, PriceID: pack.PriceID, Credits: pack.Credits, Amount: pack.Price.Amount, Currency: pack.Price.Currency,
@@ -230,7 +230,7 @@ func (b *Billing) topUpBusy(ctx context.Context, tx *sqlx.Tx, account string) (b
 // another currency than the cap's pauses.
 func (b *Billing) withinCap(ctx context.Context, tx *sqlx.Tx, setting autoTopUpRow, row topUpRow) (bool, error) {
 	if row.Currency != setting.Currency {
-		return false, b.pauseTopUp(ctx, tx, setting, "The pack's currency has changed. Choose a new cap.")
+		return false, b.pauseTopUp(ctx, tx, setting, PauseCurrency, "The pack's currency has changed. Choose a new cap.")
 	}
 	var spent int64
 	if err := b.db.GetTx(ctx, tx, &spent, monthSpent, row.Account, row.Month); err != nil {
@@ -465,14 +465,14 @@ func (b *Billing) failTopUp(ctx context.Context, tx *sqlx.Tx, row topUpRow, sett
 		return fmt.Errorf("billing: count a failure of account %s: %w", row.Account, err)
 	}
 	if setting.Failures >= MaxTopUpFailures && setting.runs() {
-		return b.pauseTopUp(ctx, tx, setting, fmt.Sprintf("%d payments were refused one after the other. The last time: %s", setting.Failures, refusal(row.Code)))
+		return b.pauseTopUp(ctx, tx, setting, row.Code, fmt.Sprintf("%d payments were refused one after the other. The last time: %s", setting.Failures, refusal(row.Code)))
 	}
 	kind := NoticeTopUpFailed
 	if row.Code == codeAuthentication {
 		kind = NoticeTopUpAuthentication
 	}
 	return b.notify(ctx, tx, Notice{Kind: kind, Account: row.Account, Price: Money{row.Amount, row.Currency}, Description: row.Description, Credits: row.Credits,
-		Reason: refusal(row.Code), URL: b.topUpURL(), Key: "topup:" + row.ID.String() + ":failed"})
+		Reason: refusal(row.Code), Code: row.Code, URL: b.topUpURL(), Key: "topup:" + row.ID.String() + ":failed"})
 }
 
 func (b *Billing) moveTopUp(ctx context.Context, tx *sqlx.Tx, r topUpRow) error {

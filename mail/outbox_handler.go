@@ -11,12 +11,15 @@ import (
 )
 
 // Handler serves the outbox below OutboxConfig.Path, which the host mounts without stripping it, in development only.
-// The list takes ?to=, ?before= and, like a message's page, answers JSON when it is asked for.
+// The list takes ?to=, ?before= and, like a message's page, answers JSON when it is asked for. Below it at /preview are the
+// messages of OutboxConfig.Previews in each of their languages.
 func (o *Outbox) Handler() http.Handler {
 	mux := http.NewServeMux()
 	at := o.cfg.Path
 	mux.HandleFunc("GET "+at, o.list)
 	mux.HandleFunc("GET "+at+"/{$}", o.list)
+	mux.HandleFunc("GET "+at+"/preview", o.preview)
+	mux.HandleFunc("GET "+at+"/preview/html", o.previewFrame)
 	mux.HandleFunc("GET "+at+"/{id}", o.show)
 	mux.HandleFunc("GET "+at+"/{id}/html", o.frame)
 	mux.HandleFunc(at+"/", o.cfg.Site.Missing(mux))
@@ -90,6 +93,10 @@ func (o *Outbox) frame(w http.ResponseWriter, r *http.Request) {
 		o.cfg.Site.Fail(w, r, err)
 		return
 	}
+	o.writeFrame(w, m.Message)
+}
+
+func (o *Outbox) writeFrame(w http.ResponseWriter, m Message) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", framePolicy)
 	h.Set("X-Frame-Options", "SAMEORIGIN")

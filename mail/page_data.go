@@ -11,6 +11,7 @@ func pageData() map[string]any {
 	return map[string]any{
 		"message": messagePage{},
 		"outbox":  outboxPage{},
+		"preview": previewPage{},
 	}
 }
 

@@ -31,7 +31,8 @@ type TemplatesConfig struct {
 	// Overrides replaces files of the same name, also in such folders. A message whose text is replaced loses the HTML of Files too, which
 	// would say something else. Nil: none.
 	Overrides fs.FS
-	// Site is the product's name, which templates call as {{site}}. Required.
+	// Site is the product's name, which templates call as {{site}}. Beside it they have {{comma .Price}}, which writes a value
+	// with a comma for its decimal point. Required.
 	Site string
 	// Language is that of the files at the root (BCP 47). Empty: en.
 	Language string
@@ -103,6 +104,23 @@ func NewTemplates(cfg TemplatesConfig) (*Templates, error) {
 	}
 	t.matcher = language.NewMatcher(t.languages)
 	return t, nil
+}
+
+// functions are those that templates can call.
+func functions(site string) map[string]any {
+	return map[string]any{
+		"site":  func() string { return site },
+		"comma": func(v any) string { return strings.ReplaceAll(fmt.Sprint(v), ".", ",") },
+	}
+}
+
+// Languages are those that there are texts in (BCP 47), that of the root first.
+func (t *Templates) Languages() []string {
+	names := make([]string, len(t.languages))
+	for i, tag := range t.languages {
+		names[i] = tag.String()
+	}
+	return names
 }
 
 // folders are the names of the folders of cfg, each once.
@@ -211,7 +229,7 @@ func paragraphs(text string) (cut [][][]run) {
 
 // parseLayout parses _layout.html: the host's, the package's or the plain one.
 func parseLayout(cfg TemplatesConfig) (*template.Template, error) {
-	layout := template.New("").Funcs(template.FuncMap{"site": func() string { return cfg.Site }}).Option("missingkey=error")
+	layout := template.New("").Funcs(functions(cfg.Site)).Option("missingkey=error")
 	text, _, err := read(cfg, layoutFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		text, err = plainLayout, nil
@@ -249,7 +267,7 @@ func parseKind(cfg TemplatesConfig, layout *template.Template, kind string) (k k
 		return k, fmt.Errorf("mail: %s does not begin with a line \"Subject: …\" and an empty one", name)
 	}
 	parse := func(part, text string) (*texttemplate.Template, error) {
-		t, err := texttemplate.New(name + " " + part).Funcs(texttemplate.FuncMap{"site": func() string { return cfg.Site }}).
+		t, err := texttemplate.New(name + " " + part).Funcs(functions(cfg.Site)).
 			Option("missingkey=error").Parse(text)
 		if err != nil {
 			return nil, fmt.Errorf("mail: parse the %s of %s: %w", part, name, err)
