@@ -54,6 +54,9 @@ const (
 	ActionJobRetry       Action = "job_retry"
 	ActionJobCancel      Action = "job_cancel"
 	ActionRoleChange     Action = "role_change"
+	ActionFactorsReset   Action = "second_step_reset"
+	ActionSecurityView   Action = "security_view"
+	ActionSecurityExport Action = "security_export"
 	ActionDutiesChange   Action = "duties_change"
 	ActionAuditVerify    Action = "audit_verify"
 )

@@ -45,7 +45,7 @@ var actions = []Action{ActionOverview, ActionUserSearch, ActionUserView, ActionA
 	ActionProductsView, ActionProductArrange, ActionProductSync, ActionProductsSync, ActionReconcileView, ActionReconcile, ActionJobsView, ActionJobRetry,
 	ActionJobCancel, ActionEventsView,
 	ActionEventView, ActionEventStats, ActionEventReveal, ActionEventRetry, ActionEventSkip, ActionEventReplay, ActionEventSpan, ActionRoleChange,
-	ActionDutiesChange, ActionAuditView, ActionAuditExport, ActionAuditVerify}
+	ActionDutiesChange, ActionFactorsReset, ActionSecurityView, ActionSecurityExport, ActionAuditView, ActionAuditExport, ActionAuditVerify}
 
 // auditFilter reads the filters from the address. The last day counts whole.
 func auditFilter(r *http.Request) (AuditParams, error) {

@@ -26,7 +26,8 @@ var permitted = map[admin.Action]string{
 	admin.ActionRefundPreview: "fa", admin.ActionRefund: "fa",
 	admin.ActionAdjustPreview: "sfar", admin.ActionAdjust: "sfar",
 	admin.ActionProductArrange: "fa", admin.ActionProductSync: "fa", admin.ActionProductsSync: "fa",
-	admin.ActionRoleChange: "a", admin.ActionDutiesChange: "a", admin.ActionAuditExport: "far",
+	admin.ActionRoleChange: "a", admin.ActionDutiesChange: "a", admin.ActionAuditExport: "far", admin.ActionSecurityExport: "far",
+	admin.ActionFactorsReset: "sa",
 }
 
 // looks are the actions that everybody in the back office may do.
@@ -34,7 +35,7 @@ var looks = []admin.Action{
 	admin.ActionOverview, admin.ActionAuditView, admin.ActionAuditVerify, admin.ActionUserSearch, admin.ActionUserView, admin.ActionLedgerView, admin.ActionLedgerVerify,
 	admin.ActionPaymentsView, admin.ActionPaymentView, admin.ActionRefundsView, admin.ActionRefundStats, admin.ActionRefundView, admin.ActionDisputesView,
 	admin.ActionDisputeView, admin.ActionReconcileView, admin.ActionJobsView, admin.ActionProductsView, admin.ActionEventsView, admin.ActionEventStats,
-	admin.ActionEventView,
+	admin.ActionEventView, admin.ActionSecurityView,
 }
 
 func TestPermissions_OfEveryRouteForEveryDuty(t *testing.T) {
@@ -42,7 +43,7 @@ func TestPermissions_OfEveryRouteForEveryDuty(t *testing.T) {
 		roles, err := auth.New(auth.Config{DB: c.db.Writer(), ReadDB: c.db.Reader(), Mail: noMail{}, BaseURL: "https://x.example"})
 		require.NoError(t, err)
 		c.reset(func(cfg *admin.Config) {
-			cfg.Roles = roles
+			cfg.Roles, cfg.Factors, cfg.Security = roles, roles, roles
 			cfg.ReplaySpan = func(context.Context, webhook.SpanParams) (webhook.Span, error) { return webhook.Span{}, nil }
 		})
 		people := map[string]*admin.Staff{"": nil, "r": {ID: "r", Role: auth.RoleStaff, Permissions: roles.Permissions(auth.RoleStaff)},
@@ -145,9 +146,10 @@ func TestGate_AsksForARecentProofAndASecondStep(t *testing.T) {
 			}
 			c.SecondFactor = func(*http.Request) bool { return second }
 		})
-		o.reset(func(c *admin.Config) { c.Roles, c.Adjuster = o.users, o.ledger })
+		o.reset(func(c *admin.Config) { c.Roles, c.Factors, c.Adjuster = o.users, o.users, o.ledger })
 		u := o.user("grace@example.com", "Grace")
-		guarded := []string{"/admin/users/" + u.ID + "/role", "/admin/users/" + u.ID + "/duties", "/admin/users/" + u.ID + "/credits/preview", "/admin/users/" + u.ID + "/credits"}
+		guarded := []string{"/admin/users/" + u.ID + "/role", "/admin/users/" + u.ID + "/duties", "/admin/users/" + u.ID + "/credits/preview", "/admin/users/" + u.ID + "/credits",
+			"/admin/users/" + u.ID + "/second-step"}
 		for _, path := range guarded {
 			_, _, header := o.post(path, "role", "staff", "amount", "1", "reason", "x")
 			assert.Equal(t, "/auth/confirm", header.Get("Location"), path)

@@ -25,6 +25,7 @@ func pageData() map[string]any {
 		"refund_preview": refundPreviewPage{},
 		"refund_stats":   refundStatsPage{},
 		"refunds":        refundsPage{},
+		"security":       securityPage{},
 		"user":           userPage{},
 		"users":          usersPage{},
 		"webhook":        eventPage{},

@@ -1,9 +1,12 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,21 +45,29 @@ const (
 	EventConfirmFailed   EventKind = "confirm_failed"
 )
 
+// EventKinds are all kinds, by their names.
+func EventKinds() []EventKind {
+	kinds := []EventKind{}
+	for _, labels := range []map[EventKind]string{entryLabels(), factorLabels(), peopleLabels()} {
+		kinds = slices.AppendSeq(kinds, maps.Keys(labels))
+	}
+	slices.Sort(kinds)
+	return kinds
+}
+
 // Label is the kind as people read it.
 func (k EventKind) Label() string {
-	if label := factorLabel(k); label != "" {
-		return label
-	}
-	if label := peopleLabel(k); label != "" {
-		return label
-	}
+	return cmp.Or(entryLabels()[k], factorLabels()[k], peopleLabels()[k])
+}
+
+func entryLabels() map[EventKind]string {
 	return map[EventKind]string{
 		EventSignUp: "Signed up", EventSignUpKnown: "Sign-up with this address", EventVerified: "Address confirmed", EventLogIn: "Logged in", EventLogInFailed: "Wrong password",
 		EventLocked: "Locked after wrong passwords", EventUnlocked: "Unlocked", EventLogOut: "Logged out", EventPasswordChanged: "Password changed",
 		EventPasswordReset: "Password reset", EventKeyCreated: "API key created", EventKeyRevoked: "API key revoked", EventKeyReplaced: "API key replaced",
 		EventSessionRevoked: "Session ended", EventRoleChanged: "Role changed", EventDisabled: "Account closed", EventEnabled: "Account opened again", EventConfirmed: "Proved who it is", EventConfirmFailed: "Wrong password when asked again", EventNewDevice: "New browser",
 		EventEmailAsked: "Change of address asked for", EventEmailChanged: "Address changed", EventEmailUndone: "Change of address undone",
-	}[k]
+	}
 }
 
 // Event is something that concerns an account's security. Events are never changed or deleted.
