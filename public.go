@@ -99,7 +99,7 @@ func (p Public) privacy(name string) (sections []Section, placeholder bool) {
 	return []Section{
 		{"What is kept", name + " keeps your name and e-mail address, what you bought and used, and when and from where you logged in, so that you see what happens to your account."},
 		{"Who else sees it", "Payments are made on the pages of Stripe, which gets your name, your address and your card. Nobody else is given your data, and these pages load nothing from other sites."},
-		{"Cookies", "One cookie keeps you logged in, and short-lived ones carry a message from one page to the next. There are none for advertising."},
+		{"Cookies", "One cookie keeps you logged in, one lets a browser be known again after a log-in, so that we can tell you of others, and short-lived ones carry what a form began to the page that ends it. There are none for advertising."},
 		{"Your rights", "Your account's page gives you everything that is kept about you as a file, and deletes your account."},
 	}, true
 }

@@ -34,6 +34,8 @@ const (
 	ActionLedgerVerify Action = "ledger_verify"
 
 	ActionPaymentView    Action = "payment_view"
+	ActionPaymentsExport Action = "payments_export"
+	ActionAccountView    Action = "account_view"
 	ActionRefundPreview  Action = "refund_preview"
 	ActionRefund         Action = "refund"
 	ActionRefundsView    Action = "refunds_view"
@@ -59,6 +61,16 @@ const (
 	ActionSecurityExport Action = "security_export"
 	ActionDutiesChange   Action = "duties_change"
 	ActionAuditVerify    Action = "audit_verify"
+	ActionApprovalsView  Action = "approvals_view"
+	ActionApprovalAsk    Action = "approval_ask" // a change of credits that a second person decides about
+	ActionApprove        Action = "approval_approve"
+	ActionServicesView   Action = "services_view"
+	ActionServiceSwitch  Action = "service_switch"
+	ActionServicePrice   Action = "service_price"
+	// ActionServicePriceDue is a price that came to hold at its moment, under the name of who set it.
+	ActionServicePriceDue    Action = "service_price_due"
+	ActionServicePriceCancel Action = "service_price_cancel"
+	ActionRefuse             Action = "approval_refuse"
 )
 
 // Record is one line of the audit log. Lines are never changed or removed.
@@ -166,8 +178,8 @@ func (a *Admin) recordView(ctx context.Context, r Record) error {
 
 // Limits of a page of the audit log.
 const (
-	DefaultPage = 50
-	MaxPage     = 500
+	DefaultPage = database.DefaultPage // 50
+	MaxPage     = database.MaxPage     // 500
 )
 
 // AuditParams choose a page of the audit log.
@@ -188,40 +200,16 @@ type AuditParams struct {
 
 // Audit returns a page of the audit log, newest first, and whether older lines follow.
 func (a *Admin) Audit(ctx context.Context, p AuditParams) (records []Record, more bool, err error) {
-	if p.Limit <= 0 {
-		p.Limit = DefaultPage
-	}
-	p.Limit = min(p.Limit, MaxPage)
 	// Runs along the primary key, qs_admin_audit_action, _staff, _subject or _created.
-	query, args := `SELECT `+recordColumns+` FROM qs_admin_audit WHERE 1 = 1`, []any{}
-	if p.Action != "" {
-		query, args = query+` AND action = ?`, append(args, p.Action)
-	}
-	if p.StaffID != "" {
-		query, args = query+` AND staff_id = ?`, append(args, p.StaffID)
-	}
-	if p.Subject != "" {
-		query, args = query+` AND subject = ?`, append(args, p.Subject)
-	}
-	if !p.From.IsZero() {
-		query, args = query+` AND created_at >= ?`, append(args, database.At(p.From))
-	}
-	if !p.Until.IsZero() {
-		query, args = query+` AND created_at < ?`, append(args, database.At(p.Until))
-	}
-	if p.Before != uuid.Nil {
-		query, args = query+` AND id < ?`, append(args, p.Before)
-	}
-	var rows []recordRow
-	if err := a.db.Select(ctx, &rows, query+` ORDER BY id DESC LIMIT ?`, append(args, p.Limit+1)...); err != nil {
+	l := database.NewList(`SELECT ` + recordColumns + ` FROM qs_admin_audit`)
+	l.If(p.Action != "", `action = ?`, p.Action)
+	l.If(p.StaffID != "", `staff_id = ?`, p.StaffID)
+	l.If(p.Subject != "", `subject = ?`, p.Subject)
+	l.If(!p.From.IsZero(), `created_at >= ?`, database.At(p.From))
+	l.If(!p.Until.IsZero(), `created_at < ?`, database.At(p.Until))
+	l.If(p.Before != uuid.Nil, `id < ?`, p.Before)
+	if records, more, err = database.Page(ctx, a.db, l, `id DESC`, p.Limit, recordRow.record); err != nil {
 		return nil, false, fmt.Errorf("admin: read the audit log: %w", err)
-	}
-	if more = len(rows) > p.Limit; more {
-		rows = rows[:p.Limit]
-	}
-	records = make([]Record, len(rows))
-	for i, r := range rows {
-		records[i] = r.record()
 	}
 	return records, more, nil
 }

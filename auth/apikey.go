@@ -352,24 +352,12 @@ func (a *Auth) APIKeys(ctx context.Context, p APIKeysParams) (keys []APIKey, mor
 		return []APIKey{}, false, nil
 	}
 	// Runs along qs_auth_api_keys_user.
-	query, args := `SELECT `+keyColumns+` FROM qs_auth_api_keys WHERE user_id = ?`, []any{p.UserID}
-	if isID(p.AccountID) {
-		query, args = query+` AND COALESCE(account_id, user_id) = ?`, append(args, p.AccountID)
-	}
-	if isID(p.Before) {
-		query, args = query+` AND id < ?`, append(args, p.Before)
-	}
-	limit := pageSize(p.Limit)
-	var rows []keyRow
-	if err := a.db.Select(ctx, &rows, query+` ORDER BY id DESC LIMIT ?`, append(args, limit+1)...); err != nil {
+	l := database.NewList(`SELECT ` + keyColumns + ` FROM qs_auth_api_keys`)
+	l.And(`user_id = ?`, p.UserID)
+	l.If(isID(p.AccountID), `COALESCE(account_id, user_id) = ?`, p.AccountID)
+	l.If(isID(p.Before), `id < ?`, p.Before)
+	if keys, more, err = database.Page(ctx, a.db, l, `id DESC`, p.Limit, keyRow.key); err != nil {
 		return nil, false, fmt.Errorf("auth: keys of user %s: %w", p.UserID, err)
-	}
-	if more = len(rows) > limit; more {
-		rows = rows[:limit]
-	}
-	keys = make([]APIKey, len(rows))
-	for i, r := range rows {
-		keys[i] = r.key()
 	}
 	return keys, more, nil
 }

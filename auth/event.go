@@ -127,15 +127,36 @@ func (a *Auth) recordAll(ctx context.Context, tx *sqlx.Tx, userID, detail string
 
 // Limits of pages.
 const (
-	DefaultPage = 50
-	MaxPage     = 500
+	DefaultPage = database.DefaultPage // 50
+	MaxPage     = database.MaxPage     // 500
 )
 
-func pageSize(limit int) int {
-	if limit <= 0 {
-		return DefaultPage
+const eventColumns = `id, user_id, kind, detail, ip, agent, created_at`
+
+type eventRow struct {
+	ID        string        `db:"id"`
+	UserID    *string       `db:"user_id"`
+	Email     *string       `db:"email"` // of a list for staff
+	Kind      EventKind     `db:"kind"`
+	Detail    string        `db:"detail"`
+	IP        string        `db:"ip"`
+	Agent     string        `db:"agent"`
+	CreatedAt database.Time `db:"created_at"`
+}
+
+func (r eventRow) event() Event {
+	return Event{r.ID, r.Kind, r.Detail, r.IP, r.Agent, r.CreatedAt.Time}
+}
+
+func (r eventRow) userEvent() UserEvent {
+	e := UserEvent{Event: r.event()}
+	if r.UserID != nil {
+		e.UserID = *r.UserID
 	}
-	return min(limit, MaxPage)
+	if r.Email != nil {
+		e.Email = *r.Email
+	}
+	return e
 }
 
 // EventsParams choose a page of a user's events.
@@ -153,28 +174,11 @@ func (a *Auth) SecurityEvents(ctx context.Context, p EventsParams) (events []Eve
 		return []Event{}, false, nil
 	}
 	// Runs along qs_auth_events_user.
-	query, args := `SELECT id, kind, detail, ip, agent, created_at FROM qs_auth_events WHERE user_id = ?`, []any{p.UserID}
-	if isID(p.Before) {
-		query, args = query+` AND id < ?`, append(args, p.Before)
-	}
-	limit := pageSize(p.Limit)
-	var rows []struct {
-		ID        string        `db:"id"`
-		Kind      EventKind     `db:"kind"`
-		Detail    string        `db:"detail"`
-		IP        string        `db:"ip"`
-		Agent     string        `db:"agent"`
-		CreatedAt database.Time `db:"created_at"`
-	}
-	if err := a.db.Select(ctx, &rows, query+` ORDER BY id DESC LIMIT ?`, append(args, limit+1)...); err != nil {
+	l := database.NewList(`SELECT ` + eventColumns + ` FROM qs_auth_events`)
+	l.And(`user_id = ?`, p.UserID)
+	l.If(isID(p.Before), `id < ?`, p.Before)
+	if events, more, err = database.Page(ctx, a.db, l, `id DESC`, p.Limit, eventRow.event); err != nil {
 		return nil, false, fmt.Errorf("auth: events of user %s: %w", p.UserID, err)
-	}
-	if more = len(rows) > limit; more {
-		rows = rows[:limit]
-	}
-	events = make([]Event, len(rows))
-	for i, r := range rows {
-		events[i] = Event{r.ID, r.Kind, r.Detail, r.IP, r.Agent, r.CreatedAt.Time}
 	}
 	return events, more, nil
 }

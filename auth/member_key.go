@@ -44,7 +44,7 @@ func (a *Auth) OrganisationKeys(ctx context.Context, p OrganisationKeysParams) (
 	if isID(p.Before) {
 		query, args = query+` AND k.id < ?`, append(args, p.Before)
 	}
-	limit := pageSize(p.Limit)
+	limit := database.PageSize(p.Limit)
 	var rows []struct {
 		keyRow
 

@@ -182,22 +182,11 @@ func (a *Auth) Sessions(ctx context.Context, p SessionsParams) (sessions []Sessi
 	}
 	// Runs along qs_auth_sessions_user.
 	now := database.At(a.now())
-	query, args := `SELECT `+sessionColumns+` FROM qs_auth_sessions WHERE user_id = ? AND revoked_at IS NULL AND idle_until > ? AND expires_at > ?`,
-		[]any{p.UserID, now, now}
-	if isID(p.Before) {
-		query, args = query+` AND id < ?`, append(args, p.Before)
-	}
-	limit := pageSize(p.Limit)
-	var rows []sessionRow
-	if err := a.db.Select(ctx, &rows, query+` ORDER BY id DESC LIMIT ?`, append(args, limit+1)...); err != nil {
+	l := database.NewList(`SELECT ` + sessionColumns + ` FROM qs_auth_sessions`)
+	l.And(`user_id = ? AND revoked_at IS NULL AND idle_until > ? AND expires_at > ?`, p.UserID, now, now)
+	l.If(isID(p.Before), `id < ?`, p.Before)
+	if sessions, more, err = database.Page(ctx, a.db, l, `id DESC`, p.Limit, sessionRow.session); err != nil {
 		return nil, false, fmt.Errorf("auth: sessions of user %s: %w", p.UserID, err)
-	}
-	if more = len(rows) > limit; more {
-		rows = rows[:limit]
-	}
-	sessions = make([]Session, len(rows))
-	for i, r := range rows {
-		sessions[i] = r.session()
 	}
 	return sessions, more, nil
 }

@@ -180,25 +180,14 @@ type UsersParams struct {
 // Users returns a page of users, newest first, and whether older ones follow.
 func (a *Auth) Users(ctx context.Context, p UsersParams) (users []User, more bool, err error) {
 	// Runs along the primary key, or qs_auth_users_email and _name.
-	query, args := `SELECT `+userColumns+` FROM qs_auth_users u WHERE 1 = 1`, []any{}
+	l := database.NewList(`SELECT ` + userColumns + ` FROM qs_auth_users u`)
 	if q := strings.ToLower(strings.TrimSpace(p.Query)); q != "" {
 		prefix := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(cleanText(q)) + "%"
-		query, args = query+` AND (u.email_key LIKE ? ESCAPE '\' OR u.name_key LIKE ? ESCAPE '\')`, append(args, prefix, prefix)
+		l.And(`(u.email_key LIKE ? ESCAPE '\' OR u.name_key LIKE ? ESCAPE '\')`, prefix, prefix)
 	}
-	if isID(p.Before) {
-		query, args = query+` AND u.id < ?`, append(args, p.Before)
-	}
-	limit := pageSize(p.Limit)
-	var rows []userRow
-	if err := a.db.Select(ctx, &rows, query+` ORDER BY u.id DESC LIMIT ?`, append(args, limit+1)...); err != nil {
+	l.If(isID(p.Before), `u.id < ?`, p.Before)
+	if users, more, err = database.Page(ctx, a.db, l, `u.id DESC`, p.Limit, userRow.user); err != nil {
 		return nil, false, fmt.Errorf("auth: list users: %w", err)
-	}
-	if more = len(rows) > limit; more {
-		rows = rows[:limit]
-	}
-	users = make([]User, len(rows))
-	for i, r := range rows {
-		users[i] = r.user()
 	}
 	return users, more, nil
 }

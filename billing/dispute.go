@@ -75,34 +75,14 @@ type DisputesParams struct {
 
 // Disputes returns a page of disputes, newest first, and whether older ones follow.
 func (b *Billing) Disputes(ctx context.Context, p DisputesParams) (disputes []Dispute, more bool, err error) {
-	if p.Limit <= 0 {
-		p.Limit = DefaultPage
-	}
-	p.Limit = min(p.Limit, MaxPage)
 	// Runs along qs_billing_disputes_account, _payment, _status or the primary key.
-	query, args := `SELECT `+disputeColumns+` FROM qs_billing_disputes WHERE 1 = 1`, []any{}
-	if p.Account != "" {
-		query, args = query+` AND account_id = ?`, append(args, p.Account)
-	}
-	if p.Payment != uuid.Nil {
-		query, args = query+` AND payment_id = ?`, append(args, p.Payment)
-	}
-	if p.Status != "" {
-		query, args = query+` AND status = ?`, append(args, p.Status)
-	}
-	if p.Before != uuid.Nil {
-		query, args = query+` AND id < ?`, append(args, p.Before)
-	}
-	var rows []disputeRow
-	if err := b.db.Select(ctx, &rows, query+` ORDER BY id DESC LIMIT ?`, append(args, p.Limit+1)...); err != nil {
+	l := database.NewList(`SELECT ` + disputeColumns + ` FROM qs_billing_disputes`)
+	l.If(p.Account != "", `account_id = ?`, p.Account)
+	l.If(p.Payment != uuid.Nil, `payment_id = ?`, p.Payment)
+	l.If(p.Status != "", `status = ?`, p.Status)
+	l.If(p.Before != uuid.Nil, `id < ?`, p.Before)
+	if disputes, more, err = database.Page(ctx, b.db, l, `id DESC`, p.Limit, disputeRow.dispute); err != nil {
 		return nil, false, fmt.Errorf("billing: list disputes: %w", err)
-	}
-	if more = len(rows) > p.Limit; more {
-		rows = rows[:p.Limit]
-	}
-	disputes = make([]Dispute, len(rows))
-	for i, r := range rows {
-		disputes[i] = r.dispute()
 	}
 	return disputes, more, nil
 }

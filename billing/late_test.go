@@ -78,19 +78,27 @@ func TestRefund_OfExpiredCreditsOnlyWhatWasUsedIsOwed(t *testing.T) {
 	})
 }
 
+// disputePlan is a dispute about a plan of 1000 credits, of which some are used, in the account of somebody who has a pack
+// too and has cancelled the plan.
+func (s *shop) disputePlan(used string) (dispute string) {
+	s.t.Helper()
+	plan := s.plan("Pro", "1000", 2000, "month")
+	s.subscribe(plan.ID, stripetest.CardSucceeds)
+	s.use(used)
+	pack := s.buy(stripetest.CardSucceeds)
+	require.Equal(s.t, billing.TypePurchase, pack.Type)
+	_, err := s.CancelSubscription(s.t.Context(), ada.Account, false)
+	require.NoError(s.t, err)
+	id, err := s.double.OpenDispute(s.t.Context(), s.payments()[1].ChargeID, stripetest.DisputeParams{})
+	require.NoError(s.t, err)
+	s.quiet()
+	return id
+}
+
 // A bank takes longer than a month to decide.
 func TestDispute_WonAfterThePeriodGivesBackWhatWasTakenFromElsewhere(t *testing.T) {
 	run(t, func(t *testing.T, s *shop) {
-		plan := s.plan("Pro", "1000", 2000, "month")
-		s.subscribe(plan.ID, stripetest.CardSucceeds)
-		s.use("1000")
-		pack := s.buy(stripetest.CardSucceeds)
-		require.Equal(t, billing.TypePurchase, pack.Type)
-		_, err := s.CancelSubscription(t.Context(), ada.Account, false)
-		require.NoError(t, err)
-		id, err := s.double.OpenDispute(t.Context(), s.payments()[1].ChargeID, stripetest.DisputeParams{})
-		require.NoError(t, err)
-		s.quiet()
+		id := s.disputePlan("1000")
 		assert.Equal(t, "0", s.balance())
 		assert.Equal(t, "899.5", s.debt())
 		s.advance(60 * day)
@@ -106,16 +114,7 @@ func TestDispute_WonAfterThePeriodGivesBackWhatWasTakenFromElsewhere(t *testing.
 // The bank decides within the month. What was taken from a pack, because the plan's credits had been used, never expires.
 func TestDispute_WonWithinThePeriodGivesBackForGoodWhatWasTakenFromElsewhere(t *testing.T) {
 	run(t, func(t *testing.T, s *shop) {
-		plan := s.plan("Pro", "1000", 2000, "month")
-		s.subscribe(plan.ID, stripetest.CardSucceeds)
-		s.use("950")
-		pack := s.buy(stripetest.CardSucceeds)
-		require.Equal(t, billing.TypePurchase, pack.Type)
-		_, err := s.CancelSubscription(t.Context(), ada.Account, false)
-		require.NoError(t, err)
-		id, err := s.double.OpenDispute(t.Context(), s.payments()[1].ChargeID, stripetest.DisputeParams{})
-		require.NoError(t, err)
-		s.quiet()
+		id := s.disputePlan("950")
 		assert.Equal(t, "849.5", s.debt(), "50 of the plan and 100.5 of the pack were there")
 		require.NoError(t, s.double.CloseDispute(t.Context(), id, true))
 		s.quiet()

@@ -232,8 +232,8 @@ func (b *Billing) LookUpPayment(ctx context.Context, id uuid.UUID) (Payment, err
 
 // Limits of a page of payments.
 const (
-	DefaultPage = 50
-	MaxPage     = 500
+	DefaultPage = database.DefaultPage // 50
+	MaxPage     = database.MaxPage     // 500
 )
 
 // PaymentsParams choose a page of payments.
@@ -243,6 +243,13 @@ type PaymentsParams struct {
 	// Type and Status, when set, choose those that have them.
 	Type   PaymentType
 	Status PaymentStatus
+	// Find chooses, for staff, those with an id or a number: the payment's or the account's, a receipt's (RCP-…), the customer's
+	// e-mail address in any case, or Stripe's id of a payment intent, charge, invoice, checkout session, subscription,
+	// customer, refund or dispute. Empty: all.
+	Find string
+	// Least and Most bound the amount in minor units, both included, and Currency is theirs. Nil and empty: no bound.
+	Least, Most *int64
+	Currency    string
 	// From and Until, when set, choose those that were made at or after the one and before the other.
 	From  time.Time
 	Until time.Time
@@ -254,40 +261,26 @@ type PaymentsParams struct {
 
 // Payments returns a page of payments, newest first, and whether older ones follow.
 func (b *Billing) Payments(ctx context.Context, p PaymentsParams) (payments []Payment, more bool, err error) {
-	if p.Limit <= 0 {
-		p.Limit = DefaultPage
+	// Runs along the primary key, qs_billing_payments_account, or the index of what is searched by.
+	l := database.NewList(`SELECT ` + paymentColumns + ` FROM qs_billing_payments`)
+	l.If(p.Account != "", `account_id = ?`, p.Account)
+	l.If(p.Type != "", `type = ?`, p.Type)
+	l.If(p.Status != "", `status = ?`, p.Status)
+	if found, with := p.where(); found != "" {
+		l.And(found, with...)
 	}
-	p.Limit = min(p.Limit, MaxPage)
-	// Runs along qs_billing_payments_account, or the primary key.
-	query, args := `SELECT `+paymentColumns+` FROM qs_billing_payments WHERE 1 = 1`, []any{}
-	if p.Account != "" {
-		query, args = query+` AND account_id = ?`, append(args, p.Account)
+	if p.Least != nil {
+		l.And(`amount >= ?`, *p.Least)
 	}
-	if p.Type != "" {
-		query, args = query+` AND type = ?`, append(args, p.Type)
+	if p.Most != nil {
+		l.And(`amount <= ?`, *p.Most)
 	}
-	if p.Status != "" {
-		query, args = query+` AND status = ?`, append(args, p.Status)
-	}
-	if !p.From.IsZero() {
-		query, args = query+` AND created_at >= ?`, append(args, database.At(p.From))
-	}
-	if !p.Until.IsZero() {
-		query, args = query+` AND created_at < ?`, append(args, database.At(p.Until))
-	}
-	if p.Before != uuid.Nil {
-		query, args = query+` AND id < ?`, append(args, p.Before)
-	}
-	var rows []paymentRow
-	if err := b.db.Select(ctx, &rows, query+` ORDER BY id DESC LIMIT ?`, append(args, p.Limit+1)...); err != nil {
+	l.If(p.Currency != "", `currency = ?`, p.Currency)
+	l.If(!p.From.IsZero(), `created_at >= ?`, database.At(p.From))
+	l.If(!p.Until.IsZero(), `created_at < ?`, database.At(p.Until))
+	l.If(p.Before != uuid.Nil, `id < ?`, p.Before)
+	if payments, more, err = database.Page(ctx, b.db, l, `id DESC`, p.Limit, paymentRow.payment); err != nil {
 		return nil, false, fmt.Errorf("billing: list payments: %w", err)
-	}
-	if more = len(rows) > p.Limit; more {
-		rows = rows[:p.Limit]
-	}
-	payments = make([]Payment, len(rows))
-	for i, r := range rows {
-		payments[i] = r.payment()
 	}
 	return payments, more, nil
 }

@@ -81,9 +81,6 @@ func (b *Billing) keepItems(ctx context.Context, run uuid.UUID, items []RunItem)
 
 // Runs returns the latest reconciliations, newest first; limit is at most 500, 0 means 50.
 func (b *Billing) Runs(ctx context.Context, limit int) ([]Run, error) {
-	if limit <= 0 {
-		limit = DefaultPage
-	}
 	var rows []struct {
 		ID         uuid.UUID      `db:"id"`
 		StartedAt  database.Time  `db:"started_at"`
@@ -94,7 +91,7 @@ func (b *Billing) Runs(ctx context.Context, limit int) ([]Run, error) {
 	}
 	// Runs along the primary key: ids are UUIDv7 and grow with time.
 	const list = `SELECT id, started_at, finished_at, checked, repaired, failed FROM qs_billing_reconciliations ORDER BY id DESC LIMIT ?`
-	if err := b.db.Select(ctx, &rows, list, min(limit, MaxPage)); err != nil {
+	if err := b.db.Select(ctx, &rows, list, database.PageSize(limit)); err != nil {
 		return nil, fmt.Errorf("billing: list reconciliations: %w", err)
 	}
 	runs := make([]Run, len(rows))

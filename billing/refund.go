@@ -144,36 +144,16 @@ type RefundsParams struct {
 
 // Refunds returns a page of refunds, newest first, and whether older ones follow.
 func (b *Billing) Refunds(ctx context.Context, p RefundsParams) (refunds []Refund, more bool, err error) {
-	if p.Limit <= 0 {
-		p.Limit = DefaultPage
-	}
-	p.Limit = min(p.Limit, MaxPage)
 	// Runs along qs_billing_refunds_payment, _account, _status, _staff or the primary key.
-	query, args := `SELECT `+refundColumns+` FROM qs_billing_refunds WHERE 1 = 1`, []any{}
-	if p.Payment != uuid.Nil {
-		query, args = query+` AND payment_id = ?`, append(args, p.Payment)
-	}
-	if p.Account != "" {
-		query, args = query+` AND account_id = ?`, append(args, p.Account)
-	}
-	for _, f := range []struct{ column, value string }{{"status", string(p.Status)}, {"reason", p.Reason}, {"staff", p.Staff}} {
-		if f.value != "" {
-			query, args = query+` AND `+f.column+` = ?`, append(args, f.value)
-		}
-	}
-	if p.Before != uuid.Nil {
-		query, args = query+` AND id < ?`, append(args, p.Before)
-	}
-	var rows []refundRow
-	if err := b.db.Select(ctx, &rows, query+` ORDER BY id DESC LIMIT ?`, append(args, p.Limit+1)...); err != nil {
+	l := database.NewList(`SELECT ` + refundColumns + ` FROM qs_billing_refunds`)
+	l.If(p.Payment != uuid.Nil, `payment_id = ?`, p.Payment)
+	l.If(p.Account != "", `account_id = ?`, p.Account)
+	l.If(p.Status != "", `status = ?`, p.Status)
+	l.If(p.Reason != "", `reason = ?`, p.Reason)
+	l.If(p.Staff != "", `staff = ?`, p.Staff)
+	l.If(p.Before != uuid.Nil, `id < ?`, p.Before)
+	if refunds, more, err = database.Page(ctx, b.db, l, `id DESC`, p.Limit, refundRow.refund); err != nil {
 		return nil, false, fmt.Errorf("billing: list refunds: %w", err)
-	}
-	if more = len(rows) > p.Limit; more {
-		rows = rows[:p.Limit]
-	}
-	refunds = make([]Refund, len(rows))
-	for i, r := range rows {
-		refunds[i] = r.refund()
 	}
 	return refunds, more, nil
 }

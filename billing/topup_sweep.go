@@ -133,25 +133,12 @@ func (b *Billing) intentOf(ctx context.Context, row topUpRow) (*stripe.PaymentIn
 // TopUps returns a page of an account's purchases by auto top-up, newest first, and whether older ones follow. before is
 // the last one of the page before, zero for the newest; limit is at most 500, and 0 means 50.
 func (b *Billing) TopUps(ctx context.Context, account string, before uuid.UUID, limit int) (list []TopUp, more bool, err error) {
-	if limit <= 0 {
-		limit = DefaultPage
-	}
-	limit = min(limit, MaxPage)
-	query, args := `SELECT `+topUpColumns+` FROM qs_billing_topups WHERE account_id = ?`, []any{account}
-	if before != uuid.Nil {
-		query, args = query+` AND id < ?`, append(args, before)
-	}
-	var rows []topUpRow
 	// Runs along qs_billing_topups_account.
-	if err := b.db.Select(ctx, &rows, query+` ORDER BY id DESC LIMIT ?`, append(args, limit+1)...); err != nil {
+	l := database.NewList(`SELECT ` + topUpColumns + ` FROM qs_billing_topups`)
+	l.And(`account_id = ?`, account)
+	l.If(before != uuid.Nil, `id < ?`, before)
+	if list, more, err = database.Page(ctx, b.db, l, `id DESC`, limit, topUpRow.topUp); err != nil {
 		return nil, false, fmt.Errorf("billing: list top-ups: %w", err)
-	}
-	if more = len(rows) > limit; more {
-		rows = rows[:limit]
-	}
-	list = make([]TopUp, len(rows))
-	for i, r := range rows {
-		list[i] = r.topUp()
 	}
 	return list, more, nil
 }

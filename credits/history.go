@@ -18,8 +18,8 @@ import (
 
 // Limits of a page of history.
 const (
-	DefaultPage = 50
-	MaxPage     = 500
+	DefaultPage = database.DefaultPage // 50
+	MaxPage     = database.MaxPage     // 500
 )
 
 // HistoryParams choose a page of an account's history. Filters that are empty leave nothing out; of several, all must
@@ -46,37 +46,31 @@ type HistoryParams struct {
 // History returns a page of entries, newest first, without their allocations, and whether older ones follow. The next
 // page begins Before the last entry's Seq.
 func (l *Ledger) History(ctx context.Context, p HistoryParams) (entries []Entry, more bool, err error) {
-	if p.Limit <= 0 {
-		p.Limit = DefaultPage
-	}
-	p.Limit = min(p.Limit, MaxPage)
 	first, before, err := l.bounds(ctx, p)
 	if err != nil {
 		return nil, false, err
 	}
 	// Runs along the unique key (account_id, seq).
-	query, args := `SELECT `+entryColumns+` FROM qs_credit_entries e WHERE account_id = ? AND seq >= ? AND seq < ?`, []any{p.Account, first, before}
+	list := database.NewList(`SELECT ` + entryColumns + ` FROM qs_credit_entries e`)
+	list.And(`account_id = ? AND seq >= ? AND seq < ?`, p.Account, first, before)
 	for _, f := range []struct{ clause, value string }{
 		{"kind = ?", string(p.Kind)},
 		{"service = ?", p.Service},
 		{"reference = ?", p.Reference},
 		{`EXISTS (SELECT 1 FROM qs_credit_shares s JOIN qs_credit_lots x ON x.id = s.lot_id WHERE s.entry_id = e.id AND x.source = ?)`, string(p.Source)},
 	} {
-		if f.value != "" {
-			query, args = query+` AND `+f.clause, append(args, f.value)
-		}
+		list.If(f.value != "", f.clause, f.value)
 	}
 	if p.Text != "" {
-		query += ` AND LOWER(reason || ' ' || reference || ' ' || service) LIKE ? ESCAPE '\'`
-		args = append(args, "%"+strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(p.Text))+"%")
+		list.And(`LOWER(reason || ' ' || reference || ' ' || service) LIKE ? ESCAPE '\'`,
+			"%"+strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(p.Text))+"%")
 	}
-	query, args = query+` ORDER BY seq DESC LIMIT ?`, append(args, p.Limit+1)
-	entries, err = l.entries(ctx, query, args...)
+	rows, more, err := database.Rows[entryRow](ctx, l.db, list, `seq DESC`, p.Limit)
+	if err == nil {
+		entries, err = entriesOf(rows)
+	}
 	if err != nil {
 		return nil, false, fmt.Errorf("credits: history of account %s: %w", p.Account, err)
-	}
-	if more = len(entries) > p.Limit; more {
-		entries = entries[:p.Limit]
 	}
 	return entries, more, nil
 }

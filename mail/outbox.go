@@ -23,8 +23,8 @@ const OutboxKeeps = 500
 
 // Limits of a page of messages.
 const (
-	DefaultPage = 50
-	MaxPage     = OutboxKeeps
+	DefaultPage = database.DefaultPage // 50
+	MaxPage     = database.MaxPage     // 500
 )
 
 // ErrNotFound tells that the outbox has no such message, or not any more.
@@ -169,28 +169,12 @@ type ListParams struct {
 
 // List returns a page of messages without their HTML, newest first, and whether older ones follow.
 func (o *Outbox) List(ctx context.Context, p ListParams) (messages []Caught, more bool, err error) {
-	if p.Limit <= 0 {
-		p.Limit = DefaultPage
-	}
-	p.Limit = min(p.Limit, MaxPage)
 	// Runs along the primary key; the filter passes over 500 rows at most.
-	query, args := `SELECT id, kind, to_address, to_name, reply_to, subject, body_text, created_at FROM qs_mail_outbox WHERE 1 = 1`, []any{}
-	if p.To != "" {
-		query, args = query+` AND LOWER(to_address) = LOWER(?)`, append(args, p.To)
-	}
-	if p.Before != uuid.Nil {
-		query, args = query+` AND id < ?`, append(args, p.Before)
-	}
-	var rows []caughtRow
-	if err := o.db.Select(ctx, &rows, query+` ORDER BY id DESC LIMIT ?`, append(args, p.Limit+1)...); err != nil {
+	l := database.NewList(`SELECT id, kind, to_address, to_name, reply_to, subject, body_text, created_at FROM qs_mail_outbox`)
+	l.If(p.To != "", `LOWER(to_address) = LOWER(?)`, p.To)
+	l.If(p.Before != uuid.Nil, `id < ?`, p.Before)
+	if messages, more, err = database.Page(ctx, o.db, l, `id DESC`, p.Limit, caughtRow.caught); err != nil {
 		return nil, false, fmt.Errorf("mail: list messages: %w", err)
-	}
-	if more = len(rows) > p.Limit; more {
-		rows = rows[:p.Limit]
-	}
-	messages = make([]Caught, len(rows))
-	for i, r := range rows {
-		messages[i] = r.caught()
 	}
 	return messages, more, nil
 }

@@ -83,7 +83,7 @@ func (s *Services) Analytics(ctx context.Context, p AnalyticsParams) ([]Figures,
 	}
 	s.Flush()
 	where, args := p.where()
-	args = append(keyArgs, args...)
+	where, args = ` WHERE `+where, append(keyArgs, args...)
 	figures := []Figures{}
 	query := `SELECT ` + key + ` AS key, COUNT(*) AS calls, SUM(CASE WHEN c.status = 'failed' THEN 1 ELSE 0 END) AS failed,
 		SUM(CASE WHEN c.status = 'partial' THEN 1 ELSE 0 END) AS partial, SUM(CASE WHEN c.cached THEN 1 ELSE 0 END) AS cached,

@@ -75,7 +75,7 @@ func (s *Services) apiParams(w http.ResponseWriter, r *http.Request, who Caller)
 		return nil, p, err
 	}
 	svc.announce(w.Header())
-	in, err := readInput(w, r, svc, false)
+	in, err := s.readInput(w, r, svc, false)
 	if err != nil {
 		return nil, p, err
 	}
@@ -112,12 +112,21 @@ func (s *Services) apiCall(w http.ResponseWriter, r *http.Request, who Caller) {
 	case svc.opts.background || prefersAsync(r):
 		s.apiEnqueue(w, r, p)
 	default:
+		svc.unhurried(w)
 		result, err := s.Run(r.Context(), p)
 		if err != nil {
 			s.failCall(w, r, err)
 			return
 		}
 		s.answer(w, result)
+	}
+}
+
+// unhurried lifts the server's limit for answers where the work may take longer than what a server is likely to be set to.
+func (r *registered) unhurried(w http.ResponseWriter) {
+	if r.opts.timeout > DefaultTimeout {
+		// Where there is no limit to set, none binds.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(r.opts.timeout + streamMargin))
 	}
 }
 
@@ -158,12 +167,20 @@ func prefersAsync(r *http.Request) bool {
 
 // apiEnqueue makes a job of a call. With ?notify=true the host tells of its end, such as by a webhook.
 func (s *Services) apiEnqueue(w http.ResponseWriter, r *http.Request, p RunParams) {
-	record, err := s.Enqueue(r.Context(), EnqueueParams{RunParams: p, Notify: r.URL.Query().Get("notify") == "true"})
+	notify := r.URL.Query().Get("notify")
+	if notify != "" && notify != "true" && notify != "false" {
+		s.cfg.Site.FailJSON(w, r, problem.Invalid(map[string]string{"notify": "This must be true or false."}))
+		return
+	}
+	record, err := s.Enqueue(r.Context(), EnqueueParams{RunParams: p, Notify: notify == "true"})
 	if err != nil {
 		s.failCall(w, r, err)
 		return
 	}
 	w.Header().Set("Location", s.cfg.APIPath+"/calls/"+record.ID.String())
+	if prefersAsync(r) {
+		w.Header().Set("Preference-Applied", "respond-async")
+	}
 	status := http.StatusAccepted
 	if record.FinishedAt != nil {
 		status = http.StatusOK

@@ -9,6 +9,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -18,8 +19,8 @@ import (
 // MaxBody is the largest request that a service takes unless [MaxInput] says otherwise, in bytes.
 const MaxBody = 1 << 20
 
-// bodyTime is how long a request's body may take to arrive.
-const bodyTime = time.Minute
+// DefaultBodyTime is how long a request's body may take to arrive.
+const DefaultBodyTime = time.Minute
 
 // body is what was sent to a service.
 type body struct {
@@ -30,12 +31,8 @@ type body struct {
 
 // readInput reads the input of a service: JSON, or where forms are taken a form, or fields and files by
 // multipart/form-data.
-func readInput(w http.ResponseWriter, r *http.Request, svc *registered, forms bool) (in body, err error) {
-	// A handler of a test may know no deadlines.
-	control := http.NewResponseController(w)
-	if err := control.SetReadDeadline(time.Now().Add(bodyTime)); err == nil {
-		defer func() { err = errors.Join(err, control.SetReadDeadline(time.Time{})) }()
-	}
+func (s *Services) readInput(w http.ResponseWriter, r *http.Request, svc *registered, forms bool) (in body, err error) {
+	defer s.hurry(w)(&err)
 	r.Body = http.MaxBytesReader(w, r.Body, svc.opts.maxBody)
 	header := r.Header.Get("Content-Type")
 	kind, _, err := mime.ParseMediaType(header)
@@ -61,6 +58,20 @@ func readInput(w http.ResponseWriter, r *http.Request, svc *registered, forms bo
 	in.typed = r.PostForm
 	in.raw, err = formInput(svc.input.schema, in.typed, nil)
 	return in, err
+}
+
+// hurry bounds how long the body of a request may take. What it returns lifts the bound, but not after an error: the
+// server would wait for the rest of the body, without end, before it sends the answer.
+func (s *Services) hurry(w http.ResponseWriter) (lift func(err *error)) {
+	control := http.NewResponseController(w)
+	if control.SetReadDeadline(time.Now().Add(s.cfg.BodyTime)) != nil {
+		return func(*error) {} // a handler of a test may know no deadlines
+	}
+	return func(err *error) {
+		if *err == nil {
+			*err = control.SetReadDeadline(time.Time{})
+		}
+	}
 }
 
 func readMultipart(r *http.Request, svc *registered) (in body, err error) {
@@ -128,6 +139,9 @@ func readTags(r *http.Request) (map[string]string, error) {
 func bodyError(err error) error {
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return web.ErrTooLarge
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("%w (%w)", ErrSlow, err)
 	}
 	return fmt.Errorf("%w (%w)", web.ErrMalformed, err)
 }

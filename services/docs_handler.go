@@ -142,7 +142,7 @@ func (s *Services) tryPage(w http.ResponseWriter, r *http.Request) {
 		s.cfg.Site.Fail(w, r, err)
 		return
 	}
-	in, err := readInput(w, r, svc, true)
+	in, err := s.readInput(w, r, svc, true)
 	switch {
 	case err != nil:
 		s.cfg.Site.Fail(w, r, err)

@@ -88,7 +88,7 @@ func (s *Services) postForm(w http.ResponseWriter, r *http.Request) {
 		s.cfg.Site.Fail(w, r, err)
 		return
 	}
-	in, err := readForm(w, r, svc)
+	in, err := s.readForm(w, r, svc)
 	if err != nil {
 		s.cfg.Site.Fail(w, r, err)
 		return
@@ -110,6 +110,7 @@ func (s *Services) postForm(w http.ResponseWriter, r *http.Request) {
 		s.cfg.Site.Redirect(w, r, s.cfg.Path+"/calls/"+record.ID.String())
 		return
 	}
+	svc.unhurried(w)
 	result, err := s.runPatiently(r.Context(), p)
 	if err != nil {
 		s.rejectForm(w, r, svc, in, err)
@@ -150,8 +151,8 @@ type formBody struct {
 // maxAttempt bounds the hidden field that ties double clicks together.
 const maxAttempt = 64
 
-func readForm(w http.ResponseWriter, r *http.Request, svc *registered) (in formBody, err error) {
-	if in.body, err = readInput(w, r, svc, true); err != nil {
+func (s *Services) readForm(w http.ResponseWriter, r *http.Request, svc *registered) (in formBody, err error) {
+	if in.body, err = s.readInput(w, r, svc, true); err != nil {
 		return in, err
 	}
 	if in.typed == nil {

@@ -70,14 +70,7 @@ func (s *Services) mcpCaller(r *http.Request) (Caller, error) {
 
 // mcpBody reads a request whole, so that a slow sender holds up nothing else.
 func (s *Services) mcpBody(w http.ResponseWriter, r *http.Request) (body []byte, err error) {
-	control := http.NewResponseController(w)
-	if err := control.SetReadDeadline(time.Now().Add(bodyTime)); err == nil {
-		defer func() {
-			if resetErr := control.SetReadDeadline(time.Time{}); err == nil {
-				err = resetErr
-			}
-		}()
-	}
+	defer s.hurry(w)(&err)
 	body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, s.largest()+mcpMargin))
 	if err != nil {
 		return nil, bodyError(err)

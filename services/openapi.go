@@ -8,8 +8,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/google/jsonschema-go/jsonschema"
 )
 
 // object is a part of the OpenAPI document.
@@ -50,11 +53,15 @@ func (s *Services) OpenAPI(ctx context.Context) ([]byte, error) {
 	tags := []object{{"name": tagAccount, "description": "What an account has and has used."}, {"name": tagServices, "description": "One operation for each service."}}
 	for _, d := range list {
 		at := s.cfg.APIPath + "/services/" + d.Name
-		paths[at] = object{"get": describeOperation(d), "post": s.callOperation(d)}
-		paths[at+"/quote"] = object{"post": quoteOperation(d)}
+		body, err := s.requestBody(d)
+		if err != nil {
+			return nil, err
+		}
+		paths[at] = object{"get": describeOperation(d), "post": s.callOperation(d, body)}
+		paths[at+"/quote"] = object{"post": quoteOperation(d, body)}
 		shared[inputName(d)], shared[outputName(d)] = d.InputSchema, d.OutputSchema
 	}
-	text, err := json.MarshalIndent(object{
+	document := object{
 		"openapi": "3.1.1",
 		"info": object{
 			"title": s.cfg.Site.Name() + " API", "version": "1",
@@ -68,7 +75,11 @@ func (s *Services) OpenAPI(ctx context.Context) ([]byte, error) {
 			"securitySchemes": object{"apiKey": object{"type": "http", "scheme": "bearer", "description": "An API key, which people make on their account's page."}},
 		},
 		"security": []object{{"apiKey": []string{}}},
-	}, "", "  ")
+	}
+	if s.cfg.OnEndTx != nil {
+		document["webhooks"] = object{"call_ended": callEnded()}
+	}
+	text, err := json.MarshalIndent(document, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("services: write the OpenAPI document: %w", err)
 	}
@@ -149,25 +160,85 @@ func versionParameter(d Description) object {
 }
 
 // requestBody is the input of a service: JSON, or fields and files.
-func requestBody(d Description) object {
+func (s *Services) requestBody(d Description) (object, error) {
 	content := jsonContent(ref("schemas", inputName(d)))
 	if d.Files {
-		content["multipart/form-data"] = object{"schema": object{"type": "object", "description": "The fields of the input, with files as parts; what is nested is named by its path, such as options.width."}}
+		r, err := s.find(d.Name, "")
+		if err != nil {
+			return nil, err
+		}
+		content["multipart/form-data"] = multipartContent(r.input.schema)
 	}
-	return object{"required": true, "content": content}
+	return object{"required": true, "content": content}, nil
 }
 
-func quoteOperation(d Description) object {
+// multipartContent is an input as fields and files: what is nested is named by its path, such as options.width.
+func multipartContent(s *jsonschema.Schema) object {
+	parts, encoding, required := object{}, object{}, []string{}
+	var add func(s *jsonschema.Schema, path string)
+	add = func(s *jsonschema.Schema, path string) {
+		for _, name := range s.PropertyOrder {
+			at, prop := joinPath(path, name), s.Properties[name]
+			kind := typeOf(prop)
+			if kind == "object" && prop.Format != formatFile {
+				add(prop, at)
+				continue
+			}
+			part := object{"type": kind}
+			for word, text := range map[string]string{"title": prop.Title, "description": prop.Description} {
+				if text != "" {
+					part[word] = text
+				}
+			}
+			switch {
+			case prop.Format == formatFile:
+				part["type"], part["format"] = "string", "binary"
+				if accept := prop.Properties["data"].ContentMediaType; accept != "" {
+					encoding[at] = object{"contentType": strings.ReplaceAll(accept, ",", ", ")}
+				}
+			case kind == "array":
+				part["type"], part["description"] = "string", strings.TrimSpace(prop.Description+" One entry per line.")
+			case prop.Enum != nil:
+				part["enum"] = prop.Enum
+			}
+			parts[at] = part
+			if slices.Contains(s.Required, name) {
+				required = append(required, at)
+			}
+		}
+	}
+	add(s, "")
+	content := object{"schema": object{"type": "object", "properties": parts, "required": required}}
+	if len(encoding) > 0 {
+		content["encoding"] = encoding
+	}
+	return content
+}
+
+// callEnded is the webhook that the account's endpoints get when a job ends, in the envelope of Standard Webhooks.
+func callEnded() object {
+	return object{"post": object{
+		"operationId": "call_ended", "tags": []string{tagServices}, "summary": "A job has ended",
+		"description": "Sent to the webhook endpoints of the account when a job ends that was made with notify=true. The result is not in it: ask for the call.",
+		"requestBody": object{"required": true, "content": jsonContent(object{
+			"type": "object", "required": []string{"type", "timestamp", "data"},
+			"properties": object{"type": object{"type": "string"}, "timestamp": object{"type": "string", "format": "date-time"}, "data": ref("schemas", "Call")},
+		})},
+		"responses": object{"2XX": object{"description": "It was received. After any other answer it is sent again."}},
+	}}
+}
+
+func quoteOperation(d Description, body object) object {
 	return object{
 		"operationId": "quote_" + d.Name, "tags": []string{tagServices}, "summary": "Ask what a call of " + d.Title + " would cost", "deprecated": d.DeprecatedSince != nil,
-		"parameters": []object{versionParameter(d)}, "requestBody": requestBody(d),
-		"responses": refusals(object{"200": success("What the call would cost. Nothing was charged.", ref("schemas", "Quote"))}, "400", "403", "404", "413", "415", "422"),
+		"parameters": []object{versionParameter(d)}, "requestBody": body,
+		"responses": refusals(object{"200": success("What the call would cost. Nothing was charged.", ref("schemas", "Quote"))}, "400", "403", "404", "408", "413", "415", "422"),
 	}
 }
 
-func (s *Services) callOperation(d Description) object {
+func (s *Services) callOperation(d Description, body object) object {
 	charged := object{"X-Credits-Charged": ref("headers", "Charged"), "X-Credits-Remaining": ref("headers", "Remaining")}
-	accepted := object{"Location": ref("headers", "Location")}
+	accepted := object{"Location": ref("headers", "Location"), "Preference-Applied": ref("headers", "PreferenceApplied")}
 	for _, headers := range []object{charged, accepted} {
 		if s.cfg.RateLimit.Calls > 0 {
 			headers["RateLimit"], headers["RateLimit-Policy"] = ref("headers", "RateLimit"), ref("headers", "RateLimitPolicy")
@@ -196,7 +267,10 @@ func (s *Services) callOperation(d Description) object {
 	parameters := []object{versionParameter(d), ref("parameters", "IdempotencyKey"), ref("parameters", "UsageTags")}
 	if s.cfg.Jobs != nil {
 		responses["202"] = queued
-		parameters = append(parameters, ref("parameters", "Prefer"), ref("parameters", "Notify"))
+		parameters = append(parameters, ref("parameters", "Prefer"))
+		if s.cfg.OnEndTx != nil {
+			parameters = append(parameters, ref("parameters", "Notify"))
+		}
 	}
 	price := object{"text": d.PriceText, "pricing": d.Pricing}
 	if len(d.Rates) > 0 {
@@ -205,8 +279,8 @@ func (s *Services) callOperation(d Description) object {
 	return object{
 		"operationId": "call_" + d.Name, "tags": append([]string{tagServices}, d.Tags...), "summary": d.Title, "description": about(d),
 		"deprecated": d.DeprecatedSince != nil, "x-price": price, "x-active": d.Active,
-		"parameters": parameters, "requestBody": requestBody(d),
-		"responses": refusals(responses, "400", "402", "403", "404", "409", "410", "413", "415", "422", "429", "502", "504"),
+		"parameters": parameters, "requestBody": body,
+		"responses": refusals(responses, "400", "402", "403", "404", "408", "409", "410", "413", "415", "422", "429", "502", "504"),
 	}
 }
 

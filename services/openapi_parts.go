@@ -57,15 +57,16 @@ func textHeader(description, example string) object {
 
 func sharedHeaders() object {
 	return object{
-		"Charged":         textHeader("What the call cost, in credits.", "0.5"),
-		"Remaining":       textHeader("What the account can spend after the call, in credits.", "99.5"),
-		"Location":        textHeader("Where to ask for the job.", "/api/v1/calls/0195d3a0-0000-7000-8000-000000000000"),
-		"RateLimit":       textHeader("What is left of the quota (draft-ietf-httpapi-ratelimit-headers).", `"account";r=599;t=1`),
-		"RateLimitPolicy": textHeader("The quota (draft-ietf-httpapi-ratelimit-headers).", `"account";q=600;w=60`),
-		"RetryAfter":      textHeader("After how many seconds to try again.", "1"),
-		"Deprecation":     textHeader("Since when the service is deprecated (RFC 9745).", "@1767225600"),
-		"Sunset":          textHeader("From when on calls are refused (RFC 8594).", "Fri, 31 Dec 2027 00:00:00 GMT"),
-		"Authenticate":    textHeader("How to authenticate (RFC 9110, section 11.6.1).", "Bearer"),
+		"Charged":           textHeader("What the call cost, in credits.", "0.5"),
+		"Remaining":         textHeader("What the account can spend after the call, in credits.", "99.5"),
+		"Location":          textHeader("Where to ask for the job.", "/api/v1/calls/0195d3a0-0000-7000-8000-000000000000"),
+		"PreferenceApplied": textHeader("That a job was made because the request asked for it (RFC 7240, section 3).", "respond-async"),
+		"RateLimit":         textHeader("What is left of the quota (draft-ietf-httpapi-ratelimit-headers).", `"account";r=599;t=1`),
+		"RateLimitPolicy":   textHeader("The quota (draft-ietf-httpapi-ratelimit-headers).", `"account";q=600;w=60`),
+		"RetryAfter":        textHeader("After how many seconds to try again.", "1"),
+		"Deprecation":       textHeader("Since when the service is deprecated (RFC 9745).", "@1767225600"),
+		"Sunset":            textHeader("From when on calls are refused (RFC 8594).", "Fri, 31 Dec 2027 00:00:00 GMT"),
+		"Authenticate":      textHeader("How to authenticate (RFC 9110, section 11.6.1).", "Bearer"),
 	}
 }
 
@@ -85,7 +86,7 @@ func sharedParameters() object {
 
 // refusalNames name the answers to refused requests, by status.
 var refusalNames = map[string]string{
-	"400": "Malformed", "401": "Unauthenticated", "402": "InsufficientCredits", "403": "Forbidden", "404": "NotFound", "409": "Conflict", "410": "Gone",
+	"400": "Malformed", "401": "Unauthenticated", "402": "InsufficientCredits", "403": "Forbidden", "404": "NotFound", "408": "Slow", "409": "Conflict", "410": "Gone",
 	"413": "TooLarge", "415": "UnsupportedMediaType", "422": "Invalid", "429": "TooMany", "500": "Internal", "502": "Failed", "503": "Unavailable", "504": "Timeout",
 }
 
@@ -99,6 +100,7 @@ func sharedResponses() object {
 		"InsufficientCredits":  refused("insufficient_credits, with required, available and shortfall in the details."),
 		"Forbidden":            refused("forbidden: the key may not do that; plan_required: the account's plan does not have the service."),
 		"NotFound":             refused("not_found."),
+		"Slow":                 refused("request_timeout: the body did not arrive in time."),
 		"Conflict":             refused("service_inactive; idempotency_mismatch; call_in_progress: ask again in a moment with the same key."),
 		"Gone":                 refused("service_gone: the service is not offered any more."),
 		"TooLarge":             refused("too_large."),

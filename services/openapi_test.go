@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -53,8 +54,16 @@ func (s *shop) catalogue() {
 }
 
 func TestOpenAPI_IsAsReviewed(t *testing.T) {
-	run(t, func(t *testing.T, s *shop) {
+	runJobs(t, func(t *testing.T, w *works) {
+		s := w.shop
+		cfg := s.config()
+		cfg.Jobs, cfg.OnEndTx = w.engine.Client(), func(context.Context, *sqlx.Tx, services.Record) error { return nil }
+		cfg.RateLimit = services.RateLimit{Calls: 600, Window: time.Minute}
+		var err error
+		s.Services, err = services.New(cfg)
+		require.NoError(t, err)
 		s.catalogue()
+		s.add("long", "3", echo, services.Background())
 		text, err := s.OpenAPI(t.Context())
 		require.NoError(t, err)
 		const golden = "testdata/openapi.json"

@@ -101,6 +101,12 @@ type Config struct {
 	OnEndTx func(ctx context.Context, tx *sqlx.Tx, r Record) error
 	// RateLimit bounds the calls of one account to the API, in all processes together. Zero: no bound.
 	RateLimit RateLimit
+	// BodyTime is how long the body of a request may take to arrive; later it is refused, before any charge. 0:
+	// [DefaultBodyTime].
+	BodyTime time.Duration
+	// StallTime is how long the caller of a stream may take to receive a part of it; one who is slower counts as gone. 0:
+	// [DefaultStallTime].
+	StallTime time.Duration
 	// KeepOutputs is how long [Services.Prune] keeps the outputs of calls, which give the first answer again under the
 	// same idempotency key. 0: [DefaultKeepOutputs].
 	KeepOutputs time.Duration
@@ -158,8 +164,14 @@ func New(cfg Config) (*Services, error) {
 	if err := cfg.RateLimit.check(); err != nil {
 		return nil, err
 	}
-	if cfg.KeepOutputs < 0 {
-		return nil, errors.New("services: Config.KeepOutputs must not be negative")
+	if cfg.KeepOutputs < 0 || cfg.BodyTime < 0 || cfg.StallTime < 0 {
+		return nil, errors.New("services: Config.KeepOutputs, BodyTime and StallTime must not be negative")
+	}
+	if cfg.BodyTime == 0 {
+		cfg.BodyTime = DefaultBodyTime
+	}
+	if cfg.StallTime == 0 {
+		cfg.StallTime = DefaultStallTime
 	}
 	if cfg.KeepOutputs == 0 {
 		cfg.KeepOutputs = DefaultKeepOutputs
@@ -213,6 +225,8 @@ var (
 	ErrKeyMismatch error = problem.New("idempotency_mismatch", "This idempotency key was used before with another input. Use a new key.")
 	// ErrInProgress: the first call with this key is still running.
 	ErrInProgress error = problem.New("call_in_progress", "A call with this idempotency key is still running. Try again in a moment to get its answer.")
+	// ErrSlow: the body of the request did not arrive in time; nothing was charged.
+	ErrSlow error = problem.New("request_timeout", "The request did not arrive in time. Nothing was charged. Send it again.")
 	// ErrOutcomeUnknown: the work is done, and the database did not confirm the charge in time.
 	ErrOutcomeUnknown error = problem.New(problem.CodeUnavailable,
 		"The outcome of this call could not be recorded. Try again with the same idempotency key, or look at your usage first.")

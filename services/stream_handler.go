@@ -43,22 +43,27 @@ const usageEach = time.Second
 type events struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
-	begun   bool
-	told    time.Time
-	units   Units
+	// stall is how long a write may take, and until the end of all of them.
+	stall time.Duration
+	until time.Time
+	begun bool
+	told  time.Time
+	units Units
 }
 
 func (e *events) begin(limit time.Duration) {
-	e.begun = true
+	e.begun, e.until = true, time.Now().Add(limit)
 	h := e.w.Header()
 	h.Set("Content-Type", "text/event-stream; charset=utf-8")
 	h.Set("X-Accel-Buffering", "no") // nginx would keep the parts back
-	// The server's limit is for answers that come at once. Where there is none to lift, it did not bind either.
-	_ = e.control.SetWriteDeadline(time.Now().Add(limit))
 	e.w.WriteHeader(http.StatusOK)
 }
 
+// write writes an event within the time that the caller has to receive it. Between events, the server's limit for
+// answers that come at once does not count. Where there is no limit to set, as in a handler of a test, none binds.
 func (e *events) write(name string, data []byte) error {
+	_ = e.control.SetWriteDeadline(time.Now().Add(e.stall))
+	defer func() { _ = e.control.SetWriteDeadline(e.until) }()
 	if _, err := io.WriteString(e.w, "event: "+name+"\ndata: "+string(data)+"\n\n"); err != nil {
 		return err
 	}
@@ -91,13 +96,16 @@ func (e *events) part(p Part) error {
 	}{p.Units, p.Credits})
 }
 
+// DefaultStallTime is how long the caller of a stream may take to receive a part.
+const DefaultStallTime = 20 * time.Second
+
 // streamMargin is what an answer may take beyond the work.
 const streamMargin = time.Minute
 
 // apiStream answers a call as server-sent events. What is refused before the first part is answered as without a
 // stream.
 func (s *Services) apiStream(w http.ResponseWriter, r *http.Request, svc *registered, p RunParams) {
-	e := &events{w: w, control: http.NewResponseController(w)}
+	e := &events{w: w, control: http.NewResponseController(w), stall: s.cfg.StallTime}
 	limit := svc.opts.timeout + streamMargin
 	result, err := s.Stream(r.Context(), p, func(part Part) error {
 		if !e.begun {

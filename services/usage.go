@@ -14,8 +14,8 @@ import (
 
 // Limits of a page of usage.
 const (
-	DefaultPage = 50
-	MaxPage     = 500
+	DefaultPage = database.DefaultPage // 50
+	MaxPage     = database.MaxPage     // 500
 )
 
 // Record is a call as the usage shows it.
@@ -88,7 +88,7 @@ type UsageParams struct {
 
 // where is the condition of the calls c that p asks for, but for the page.
 func (p UsageParams) where() (text string, args []any) {
-	text = ` WHERE 1 = 1`
+	text = `1 = 1`
 	and := func(condition string, values ...any) {
 		text, args = text+` AND `+condition, append(args, values...)
 	}
@@ -119,23 +119,15 @@ const usageColumns = `id, account_id, service, version, status, price, charged, 
 // Usage returns a page of calls, newest first, and whether older ones follow. Calls that this process has answered are
 // among them.
 func (s *Services) Usage(ctx context.Context, p UsageParams) (records []Record, more bool, err error) {
-	if p.Limit <= 0 {
-		p.Limit = DefaultPage
-	}
-	p.Limit = min(p.Limit, MaxPage)
 	s.Flush()
 	// Runs along qs_service_calls_account, _service or the primary key.
 	where, args := p.where()
-	if p.Before != uuid.Nil {
-		where, args = where+` AND c.id < ?`, append(args, p.Before)
-	}
-	var rows []callRow
-	query := `SELECT ` + usageColumns + ` FROM qs_service_calls c` + where + ` ORDER BY c.id DESC LIMIT ?`
-	if err := s.db.Select(ctx, &rows, query, append(args, p.Limit+1)...); err != nil {
+	l := database.NewList(`SELECT ` + usageColumns + ` FROM qs_service_calls c`)
+	l.And(where, args...)
+	l.If(p.Before != uuid.Nil, `c.id < ?`, p.Before)
+	rows, more, err := database.Rows[callRow](ctx, s.db, l, `c.id DESC`, p.Limit)
+	if err != nil {
 		return nil, false, fmt.Errorf("services: list calls: %w", err)
-	}
-	if more = len(rows) > p.Limit; more {
-		rows = rows[:p.Limit]
 	}
 	records = make([]Record, len(rows))
 	for i, r := range rows {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -276,4 +277,56 @@ func TestFiles_RequestsAreBounded(t *testing.T) {
 		assert.Equal(t, http.StatusRequestEntityTooLarge, res.StatusCode)
 		assert.Equal(t, http.StatusOK, s.upload("/api/v1/services/picture", png, nil, "Authorization", "Bearer "+ada).StatusCode)
 	})
+}
+
+func TestUsage_PagesFiltersAndCounts(t *testing.T) {
+	run(t, func(t *testing.T, s *shop) {
+		s.grant(ada, "10")
+		s.grant(bob, "10")
+		s.add("echo", "0.5", echo)
+		s.add("fails", "0.5", func(context.Context, *services.Call, job) (done, error) { return done{}, errors.New("no") })
+		for range 3 {
+			_, err := s.Run(t.Context(), params(ada, "echo", ""))
+			require.NoError(t, err)
+		}
+		since := s.clock.Now().Add(time.Hour)
+		s.clock.Advance(2 * time.Hour)
+		_, err := s.Run(t.Context(), params(ada, "fails", ""))
+		require.Error(t, err)
+		_, err = s.Run(t.Context(), params(bob, "echo", ""))
+		require.NoError(t, err)
+
+		all := s.calls(ada)
+		require.Len(t, all, 4)
+		var paged []services.Record
+		before := uuid.Nil
+		for more := true; more; {
+			var page []services.Record
+			page, more, err = s.Usage(t.Context(), services.UsageParams{Account: ada, Before: before, Limit: 3})
+			require.NoError(t, err)
+			paged, before = append(paged, page...), page[len(page)-1].ID
+		}
+		assert.Equal(t, all, paged)
+		echoes, more, err := s.Usage(t.Context(), services.UsageParams{Account: ada, Service: "echo"})
+		require.NoError(t, err)
+		assert.False(t, more)
+		assert.Len(t, echoes, 3)
+		everybody, _, err := s.Usage(t.Context(), services.UsageParams{})
+		require.NoError(t, err)
+		assert.Len(t, everybody, 5)
+
+		counts, err := s.UsageCounts(t.Context(), time.Time{})
+		require.NoError(t, err)
+		assert.Equal(t, []services.Count{{Service: "echo", Calls: 4, Charged: 2_000_000}, {Service: "fails", Calls: 1, Failed: 1}}, counts)
+		counts, err = s.UsageCounts(t.Context(), since)
+		require.NoError(t, err)
+		assert.Equal(t, []services.Count{{Service: "echo", Calls: 1, Charged: 500_000}, {Service: "fails", Calls: 1, Failed: 1}}, counts)
+	})
+}
+
+func text(t *testing.T, r io.Reader) string {
+	t.Helper()
+	b, err := io.ReadAll(r)
+	require.NoError(t, err)
+	return string(b)
 }

@@ -254,32 +254,25 @@ type ActionsParams struct {
 
 // Actions returns a page of what people did with an event, newest first, and whether older lines follow.
 func (p *Processor) Actions(ctx context.Context, params ActionsParams) (list []Action, more bool, err error) {
-	if params.Limit <= 0 {
-		params.Limit = DefaultPage
-	}
-	params.Limit = min(params.Limit, MaxPage)
 	// Runs along qs_webhook_actions_event.
-	query, args := `SELECT id, event_id, action, done_by, reason, created_at FROM qs_webhook_actions WHERE event_id = ?`, []any{params.Event}
-	if params.Before != uuid.Nil {
-		query, args = query+` AND id < ?`, append(args, params.Before)
-	}
-	var rows []struct {
-		ID        uuid.UUID     `db:"id"`
-		Event     string        `db:"event_id"`
-		Verb      Verb          `db:"action"`
-		By        string        `db:"done_by"`
-		Reason    string        `db:"reason"`
-		CreatedAt database.Time `db:"created_at"`
-	}
-	if err := p.db.Select(ctx, &rows, query+` ORDER BY id DESC LIMIT ?`, append(args, params.Limit+1)...); err != nil {
+	l := database.NewList(`SELECT id, event_id, action, done_by, reason, created_at FROM qs_webhook_actions`)
+	l.And(`event_id = ?`, params.Event)
+	l.If(params.Before != uuid.Nil, `id < ?`, params.Before)
+	if list, more, err = database.Page(ctx, p.db, l, `id DESC`, params.Limit, actionRow.action); err != nil {
 		return nil, false, fmt.Errorf("webhook: list the actions on event %s: %w", params.Event, err)
 	}
-	if more = len(rows) > params.Limit; more {
-		rows = rows[:params.Limit]
-	}
-	list = make([]Action, len(rows))
-	for i, r := range rows {
-		list[i] = Action{ID: r.ID, Event: r.Event, Verb: r.Verb, By: r.By, Reason: r.Reason, At: r.CreatedAt.Time}
-	}
 	return list, more, nil
+}
+
+type actionRow struct {
+	ID        uuid.UUID     `db:"id"`
+	Event     string        `db:"event_id"`
+	Verb      Verb          `db:"action"`
+	By        string        `db:"done_by"`
+	Reason    string        `db:"reason"`
+	CreatedAt database.Time `db:"created_at"`
+}
+
+func (r actionRow) action() Action {
+	return Action{ID: r.ID, Event: r.Event, Verb: r.Verb, By: r.By, Reason: r.Reason, At: r.CreatedAt.Time}
 }

@@ -147,8 +147,8 @@ func (p *Processor) Find(ctx context.Context, id string) (Record, error) {
 
 // Limits of a page of events.
 const (
-	DefaultPage = 50
-	MaxPage     = 500
+	DefaultPage = database.DefaultPage // 50
+	MaxPage     = database.MaxPage     // 500
 )
 
 // ListParams choose a page of the inbox.
@@ -165,26 +165,16 @@ type ListParams struct {
 
 // List returns a page of events, the latest received first, and whether older ones follow.
 func (p *Processor) List(ctx context.Context, params ListParams) (list []Record, more bool, err error) {
-	if params.Limit <= 0 {
-		params.Limit = DefaultPage
-	}
-	params.Limit = min(params.Limit, MaxPage)
 	// Runs along qs_webhook_events_page, or _status.
-	query, args := `SELECT `+recordColumns+` FROM qs_webhook_events WHERE 1 = 1`, []any{}
-	for _, f := range []struct{ column, value string }{{"status", string(params.Status)}, {"type", params.Type}, {"object_id", params.Object}} {
-		if f.value != "" {
-			query, args = query+` AND `+f.column+` = ?`, append(args, f.value)
-		}
-	}
+	l := database.NewList(`SELECT ` + recordColumns + ` FROM qs_webhook_events`)
+	l.If(params.Status != "", `status = ?`, params.Status)
+	l.If(params.Type != "", `type = ?`, params.Type)
+	l.If(params.Object != "", `object_id = ?`, params.Object)
 	if a := params.After; a != nil {
-		query, args = query+` AND (received_at, id) < (?, ?)`, append(args, database.At(a.ReceivedAt), a.ID)
+		l.And(`(received_at, id) < (?, ?)`, database.At(a.ReceivedAt), a.ID)
 	}
-	var rows []recordRow
-	if err := p.db.Select(ctx, &rows, query+` ORDER BY received_at DESC, id DESC LIMIT ?`, append(args, params.Limit+1)...); err != nil {
+	if list, more, err = database.Page(ctx, p.db, l, `received_at DESC, id DESC`, params.Limit, recordRow.record); err != nil {
 		return nil, false, fmt.Errorf("webhook: list events: %w", err)
 	}
-	if more = len(rows) > params.Limit; more {
-		rows = rows[:params.Limit]
-	}
-	return records(rows), more, nil
+	return list, more, nil
 }

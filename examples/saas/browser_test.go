@@ -114,6 +114,12 @@ func TestBrowser_SignUpBuySpend(t *testing.T) {
 	b.Go(p.base + "/admin/")
 	b.See("nothing at this address")
 	b.Screenshot("not-found")
+	// A question is asked in place where scripts run; without them its link leads to the page that asks it.
+	b.Go(p.base + "/dev/ui")
+	assert.Equal(t, 0, b.Count("dialog[open]"))
+	b.Press("a[data-dialog]")
+	b.See("Delete the key?")
+	assert.Equal(t, 1, b.Count("dialog[open]"))
 	b.CheckConsole()
 }
 

@@ -1,16 +1,20 @@
 package openapitest_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
+	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
+	"net/textproto"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/pb33f/libopenapi"
 	validator "github.com/pb33f/libopenapi-validator"
 	"github.com/stretchr/testify/assert"
@@ -19,6 +23,7 @@ import (
 	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/internal/database"
 	"github.com/quickscale/quickscale/internal/dbtest"
+	"github.com/quickscale/quickscale/internal/jobs"
 	"github.com/quickscale/quickscale/services"
 )
 
@@ -61,7 +66,10 @@ func shop(t *testing.T, db *database.DB) *services.Services {
 	t.Helper()
 	ledger, err := credits.New(credits.Config{DB: db.Writer(), ReadDB: db.Reader()})
 	require.NoError(t, err)
+	engine, err := jobs.New(jobs.Config{DB: db})
+	require.NoError(t, err)
 	s, err := services.New(services.Config{
+		Jobs: engine.Client(), OnEndTx: func(context.Context, *sqlx.Tx, services.Record) error { return nil },
 		DB: db.Writer(), ReadDB: db.Reader(), Ledger: ledger, Logger: slog.New(slog.DiscardHandler), RateLimit: services.RateLimit{Calls: 100, Window: time.Minute},
 		User: func(*http.Request) (services.Caller, bool) { return services.Caller{}, false },
 		API: func(r *http.Request) (services.Caller, error) {
@@ -72,6 +80,7 @@ func shop(t *testing.T, db *database.DB) *services.Services {
 		},
 	})
 	require.NoError(t, err)
+	require.NoError(t, s.AddWorkers(engine.Workers()))
 	_, err = ledger.Grant(t.Context(), credits.GrantParams{Account: ada, Amount: 10 * credits.Credit, Source: credits.Purchase, Reason: "test"})
 	require.NoError(t, err)
 	half := credits.MustAmount("0.5")
@@ -84,6 +93,7 @@ func shop(t *testing.T, db *database.DB) *services.Services {
 	add(t, s, "off", services.Free(), echo, services.Inactive())
 	add(t, s, "old", services.Fixed(half), echo, services.Deprecated(services.Deprecation{Since: time.Now().Add(-time.Hour), Sunset: time.Now().Add(time.Hour), Note: "Use echo."}))
 	add(t, s, "breaks", services.Fixed(half), func(context.Context, *services.Call, job) (done, error) { return done{}, errors.New("secret") })
+	add(t, s, "long", services.Fixed(half), echo, services.Background())
 	add(t, s, "dear", services.Fixed(100*credits.Credit), echo)
 	prices := map[string]credits.Amount{"fit": credits.Credit, "fill": 2 * credits.Credit}
 	add(t, s, "scale-picture", services.Table(prices, func(in picture) string { return in.Options.Mode }), func(_ context.Context, _ *services.Call, in picture) (scaled, error) {
@@ -114,7 +124,13 @@ func TestOpenAPI_IsValid(t *testing.T) {
 	assert.False(t, ok)
 }
 
-var schema = dbtest.Of(credits.Migrations(), services.Migrations())
+var schema = dbtest.Schema{Name: "services and jobs", Migrate: func(ctx context.Context, db *database.DB) error {
+	engine, err := jobs.New(jobs.Config{DB: db})
+	if err != nil {
+		return err
+	}
+	return errors.Join(engine.Migrate(ctx), database.Migrate(ctx, db, credits.Migrations(), services.Migrations()))
+}}
 
 // What the API takes and answers is what the document says.
 func TestOpenAPI_TellsWhatTheAPIDoes(t *testing.T) {
@@ -142,6 +158,12 @@ func TestOpenAPI_TellsWhatTheAPIDoes(t *testing.T) {
 			{"POST", "/services/echo/quote", `{"text":"hi"}`, 200, true},
 			{"POST", "/services/tokens", `{"text":"hi","times":4}`, 200, true},
 			{"POST", "/services/old", `{"text":"hi"}`, 200, true},
+			{"POST", "/services/long?notify=true", `{"text":"hi"}`, 202, true},
+			{"POST", "/services/long?notify=perhaps", `{"text":"hi"}`, 422, false},
+			{"ASYNC", "/services/echo", `{"text":"hi"}`, 202, true},
+			{"FORM", "/services/scale-picture", "", 200, true},
+			{"FORM", "/services/echo", "", 422, false}, // has no files
+			{"POST", "/services/nowhere", `{"text":"hi"}`, 404, false},
 			{"POST", "/services/off", `{"text":"hi"}`, 409, true},
 			{"POST", "/services/dear", `{"text":"hi"}`, 402, true},
 			{"POST", "/services/breaks", `{"text":"hi"}`, 502, true},
@@ -154,9 +176,17 @@ func TestOpenAPI_TellsWhatTheAPIDoes(t *testing.T) {
 			{"GET", "/usage?limit=2&status=succeeded", "", 200, true},
 			{"GET", "/usage?limit=0", "", 422, false},
 		} {
-			r := httptest.NewRequest(c.method, services.DefaultAPIPath+c.target, strings.NewReader(c.body))
+			r := httptest.NewRequest(http.MethodPost, services.DefaultAPIPath+c.target, strings.NewReader(c.body))
 			r.Header.Set("Authorization", "Bearer "+ada)
 			r.Header.Set("Content-Type", "application/json")
+			switch c.method {
+			case "ASYNC":
+				r.Header.Set("Prefer", "respond-async")
+			case "FORM":
+				c.body = form(t, r)
+			default:
+				r.Method = c.method
+			}
 			if c.body == "" {
 				r.Body, r.ContentLength = http.NoBody, 0
 			}
@@ -166,6 +196,10 @@ func TestOpenAPI_TellsWhatTheAPIDoes(t *testing.T) {
 			w := httptest.NewRecorder()
 			s.APIHandler().ServeHTTP(w, r)
 			assert.Equal(t, c.status, w.Code, c.target)
+			if w.Code == http.StatusNotFound && strings.Contains(c.target, "nowhere") {
+				assert.Contains(t, w.Body.String(), `"code":"not_found"`) // of a path that the document does not have
+				continue
+			}
 			ok, wrong := check.ValidateHttpResponse(r, w.Result())
 			for _, fault := range wrong {
 				t.Log(fault.Message, fault.Reason, fault.SchemaValidationErrors)
@@ -173,4 +207,21 @@ func TestOpenAPI_TellsWhatTheAPIDoes(t *testing.T) {
 			assert.True(t, ok, "%s %s: %s", c.method, c.target, w.Body)
 		}
 	})
+}
+
+// form makes the request one of fields and a file, and returns its body.
+func form(t *testing.T, r *http.Request) string {
+	t.Helper()
+	var body bytes.Buffer
+	w := multipart.NewWriter(&body)
+	for name, value := range map[string]string{"options.width": "10", "options.mode": "fit", "options.steps": "one\ntwo"} {
+		require.NoError(t, w.WriteField(name, value))
+	}
+	part, err := w.CreatePart(textproto.MIMEHeader{"Content-Disposition": {`form-data; name="image"; filename="a.png"`}, "Content-Type": {"image/png"}})
+	require.NoError(t, err)
+	_, err = io.WriteString(part, "\x89PNG\r\n\x1a\n")
+	require.NoError(t, errors.Join(err, w.Close()))
+	r.Header.Set("Content-Type", w.FormDataContentType())
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body.Bytes())), int64(body.Len())
+	return body.String()
 }

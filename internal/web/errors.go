@@ -33,6 +33,7 @@ var statuses = map[string]int{
 	"method_not_allowed":        http.StatusMethodNotAllowed,
 	"unsupported_media_type":    http.StatusUnsupportedMediaType,
 	"timeout":                   http.StatusGatewayTimeout,
+	"request_timeout":           http.StatusRequestTimeout,
 	"execution_failed":          http.StatusBadGateway,
 	"invalid_credentials":       http.StatusUnauthorized,
 	"confirmation_required":     http.StatusForbidden,

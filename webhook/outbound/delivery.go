@@ -348,8 +348,8 @@ func (o *Outbound) health(ctx context.Context, tx *sqlx.Tx, d deliveryRow, a att
 
 // Limits of a page of deliveries.
 const (
-	DefaultPage = 50
-	MaxPage     = 500
+	DefaultPage = database.DefaultPage // 50
+	MaxPage     = database.MaxPage     // 500
 )
 
 // DeliveriesParams choose a page of an account's deliveries.
@@ -367,31 +367,14 @@ type DeliveriesParams struct {
 
 // Deliveries returns a page of deliveries, newest first, and whether older ones follow.
 func (o *Outbound) Deliveries(ctx context.Context, p DeliveriesParams) (list []Delivery, more bool, err error) {
-	if p.Limit <= 0 {
-		p.Limit = DefaultPage
-	}
-	p.Limit = min(p.Limit, MaxPage)
 	// Runs along qs_outbound_deliveries_account, or _endpoint.
-	query, args := selectDelivery+` WHERE d.account = ?`, []any{p.Account}
-	if p.Endpoint != uuid.Nil {
-		query, args = query+` AND d.endpoint_id = ?`, append(args, p.Endpoint)
-	}
-	if p.Status != "" {
-		query, args = query+` AND d.status = ?`, append(args, p.Status)
-	}
-	if p.Before != uuid.Nil {
-		query, args = query+` AND d.id < ?`, append(args, p.Before)
-	}
-	var rows []deliveryRow
-	if err := o.db.Select(ctx, &rows, query+` ORDER BY d.id DESC LIMIT ?`, append(args, p.Limit+1)...); err != nil {
+	l := database.NewList(selectDelivery)
+	l.And(`d.account = ?`, p.Account)
+	l.If(p.Endpoint != uuid.Nil, `d.endpoint_id = ?`, p.Endpoint)
+	l.If(p.Status != "", `d.status = ?`, p.Status)
+	l.If(p.Before != uuid.Nil, `d.id < ?`, p.Before)
+	if list, more, err = database.Page(ctx, o.db, l, `d.id DESC`, p.Limit, deliveryRow.delivery); err != nil {
 		return nil, false, fmt.Errorf("outbound: list deliveries: %w", err)
-	}
-	if more = len(rows) > p.Limit; more {
-		rows = rows[:p.Limit]
-	}
-	list = make([]Delivery, len(rows))
-	for i, r := range rows {
-		list[i] = r.delivery()
 	}
 	return list, more, nil
 }
