@@ -278,7 +278,7 @@ var callLimit = services.RateLimit{Calls: 600, Window: time.Minute}
 
 func (a *App) wireAdmin() (err error) {
 	a.Admin, err = admin.New(admin.Config{
-		DB: a.db.Writer(), ReadDB: a.db.Reader(), Users: a.Auth, Roles: a.Auth, ImpersonatePath: accountPath + "/impersonation",
+		DB: a.db.Writer(), ReadDB: a.db.Reader(), Users: a.Auth, Roles: a.Auth, Factors: a.Auth, Security: a.Auth, ImpersonatePath: accountPath + "/impersonation",
 		Ledger: a.Credits, Verifier: a.Credits, Payments: a.Billing, Events: a.Webhooks,
 		Refunds: a.Billing, Catalogue: a.Billing, Reconciler: a.Billing, Subscriptions: a.Billing, Adjuster: a.Credits, Jobs: a.jobs.Client(), Dashboard: a.dashboard(),
 		Services: a.Services, Accounts: a.Auth, Investigator: a.Billing, Revenue: a.Billing, Use: a.Credits, Crowd: a.Auth, Lag: a.Webhooks,

@@ -148,8 +148,12 @@ type Config struct {
 	// Staff tells which member of staff a request is from; false for everybody else. Required.
 	Staff func(r *http.Request) (Staff, bool)
 	// Users, Ledger, Verifier, Payments and Events are what the sections show. Nil: the section is absent.
-	Users    Users
-	Roles    Roles
+	Users Users
+	Roles Roles
+	// Factors takes a lost second step off an account. Nil: staff cannot.
+	Factors Factors
+	// Security is where security events are looked up. Nil: the section is absent.
+	Security Security
 	Ledger   Ledger
 	Verifier Verifier
 	Payments Payments

@@ -45,7 +45,7 @@ var actions = []Action{ActionOverview, ActionUserSearch, ActionUserView, ActionA
 	ActionProductsView, ActionProductArrange, ActionProductSync, ActionProductsSync, ActionReconcileView, ActionReconcile, ActionJobsView, ActionJobRetry,
 	ActionJobCancel, ActionEventsView,
 	ActionEventView, ActionEventStats, ActionEventReveal, ActionEventRetry, ActionEventSkip, ActionEventReplay, ActionEventSpan, ActionRoleChange,
-	ActionDutiesChange, ActionApprovalsView, ActionApprovalAsk, ActionApprove, ActionRefuse, ActionServicesView,
+	ActionDutiesChange, ActionFactorsReset, ActionSecurityView, ActionSecurityExport, ActionApprovalsView, ActionApprovalAsk, ActionApprove, ActionRefuse, ActionServicesView,
 	ActionServiceSwitch, ActionServicePrice, ActionServicePriceDue, ActionServicePriceCancel, ActionAuditView, ActionAuditExport, ActionAuditVerify}
 
 // auditFilter reads the filters from the address. The last day counts whole.

@@ -37,7 +37,7 @@ var duties = []Duty{DutyView, DutySupport, DutyFinance, DutyDeveloper, DutyAdmin
 
 var dutyPermissions = map[Duty][]auth.Permission{
 	DutyView:      {auth.PermitBackOffice},
-	DutySupport:   {auth.PermitBackOffice, auth.PermitAdjustCredits, auth.PermitImpersonate, auth.PermitDisable},
+	DutySupport:   {auth.PermitBackOffice, auth.PermitAdjustCredits, auth.PermitImpersonate, auth.PermitDisable, auth.PermitFactors},
 	DutyFinance:   {auth.PermitBackOffice, auth.PermitAdjustCredits, auth.PermitApprove, auth.PermitRefund, auth.PermitProducts, auth.PermitExport},
 	DutyDeveloper: {auth.PermitBackOffice, auth.PermitEvents, auth.PermitServices, auth.PermitReveal},
 	DutyAdmin:     auth.LibraryPermissions(),

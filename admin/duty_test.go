@@ -28,7 +28,8 @@ var permitted = map[admin.Action]string{
 	admin.ActionRefundPreview: "fa", admin.ActionRefund: "fa",
 	admin.ActionAdjustPreview: "sfar", admin.ActionAdjust: "sfar",
 	admin.ActionProductArrange: "fa", admin.ActionProductSync: "fa", admin.ActionProductsSync: "fa",
-	admin.ActionRoleChange: "a", admin.ActionDutiesChange: "a", admin.ActionAuditExport: "far", admin.ActionPaymentsExport: "far",
+	admin.ActionRoleChange: "a", admin.ActionDutiesChange: "a", admin.ActionAuditExport: "far", admin.ActionPaymentsExport: "far", admin.ActionSecurityExport: "far",
+	admin.ActionFactorsReset:  "sa",
 	admin.ActionServiceSwitch: "dar", admin.ActionServicePrice: "dar", admin.ActionServicePriceCancel: "dar",
 	admin.ActionApprove: "fa", admin.ActionRefuse: "fa",
 }
@@ -38,11 +39,15 @@ var looks = []admin.Action{
 	admin.ActionOverview, admin.ActionAuditView, admin.ActionAuditVerify, admin.ActionUserSearch, admin.ActionUserView, admin.ActionLedgerView, admin.ActionLedgerVerify,
 	admin.ActionPaymentsView, admin.ActionPaymentView, admin.ActionRefundsView, admin.ActionRefundStats, admin.ActionRefundView, admin.ActionDisputesView,
 	admin.ActionDisputeView, admin.ActionReconcileView, admin.ActionJobsView, admin.ActionProductsView, admin.ActionEventsView, admin.ActionEventStats,
-	admin.ActionEventView, admin.ActionApprovalsView, admin.ActionServicesView, admin.ActionAccountView, admin.ActionInvestigate,
+	admin.ActionEventView, admin.ActionSecurityView, admin.ActionApprovalsView, admin.ActionServicesView, admin.ActionAccountView,
+	admin.ActionInvestigate,
 }
 
-// refunds has a name of its own, since one of its methods has that of the type.
-type refunds interface{ admin.Refunds }
+// refunds and factors have names of their own, since one of their methods has that of the type.
+type (
+	refunds interface{ admin.Refunds }
+	factors interface{ admin.Factors }
+)
 
 func TestPermissions_OfEveryRouteForEveryDuty(t *testing.T) {
 	t.Parallel()
@@ -50,7 +55,7 @@ func TestPermissions_OfEveryRouteForEveryDuty(t *testing.T) {
 	c := newOffice(t, dbtest.SQLite(t, schema), func(cfg *admin.Config) {
 		cfg.Refunds, cfg.Catalogue, cfg.Reconciler, cfg.Jobs = struct{ refunds }{}, struct{ admin.Catalogue }{}, struct{ admin.Reconciler }{}, struct{ admin.Jobs }{}
 		cfg.Services, cfg.Adjuster, cfg.Roles, cfg.ApproveAbove = struct{ admin.Services }{}, struct{ admin.Adjuster }{}, struct{ admin.Roles }{}, credits.Credit
-		cfg.Accounts, cfg.Investigator = struct{ admin.Accounts }{}, struct{ admin.Investigator }{}
+		cfg.Accounts, cfg.Factors, cfg.Security, cfg.Investigator = struct{ admin.Accounts }{}, struct{ factors }{}, struct{ admin.Security }{}, struct{ admin.Investigator }{}
 		cfg.RunTask = func(context.Context, *sqlx.Tx, admin.Task) (bool, error) { return false, nil }
 		cfg.ReplaySpan = func(context.Context, webhook.SpanParams) (webhook.Span, error) { return webhook.Span{}, nil }
 	})
@@ -154,9 +159,10 @@ func TestGate_AsksForARecentProofAndASecondStep(t *testing.T) {
 			}
 			c.SecondFactor = func(*http.Request) bool { return second }
 		})
-		o.reset(func(c *admin.Config) { c.Roles, c.Adjuster = o.users, o.ledger })
+		o.reset(func(c *admin.Config) { c.Roles, c.Factors, c.Adjuster = o.users, o.users, o.ledger })
 		u := o.user("grace@example.com", "Grace")
-		guarded := []string{"/admin/users/" + u.ID + "/role", "/admin/users/" + u.ID + "/duties", "/admin/users/" + u.ID + "/credits/preview", "/admin/users/" + u.ID + "/credits"}
+		guarded := []string{"/admin/users/" + u.ID + "/role", "/admin/users/" + u.ID + "/duties", "/admin/users/" + u.ID + "/credits/preview", "/admin/users/" + u.ID + "/credits",
+			"/admin/users/" + u.ID + "/second-step"}
 		for _, path := range guarded {
 			_, _, header := o.post(path, "role", "staff", "amount", "1", "reason", "x")
 			assert.Equal(t, "/auth/confirm", header.Get("Location"), path)

@@ -78,6 +78,12 @@ func (a *Admin) routes() []route {
 			routes = append(routes, act("/users/{id}/role", ActionRoleChange, a.setRole), act("/users/{id}/duties", ActionDutiesChange, a.postDuties))
 		}
 	}
+	if a.cfg.Users != nil && a.cfg.Factors != nil {
+		routes = append(routes, act("/users/{id}/second-step", ActionFactorsReset, a.postResetFactors), view("/users/{id}/second-step", ActionUserView, a.backTo("/users/")))
+	}
+	if a.cfg.Security != nil {
+		routes = append(routes, view("/security", ActionSecurityView, a.listSecurity), download("/security.csv", ActionSecurityExport, a.exportSecurity))
+	}
 	if a.cfg.Verifier != nil {
 		routes = append(routes, view("/ledger", ActionLedgerView, a.showLedger), post("/ledger/verify", ActionLedgerVerify, a.verifyLedger))
 	}
@@ -275,6 +281,7 @@ func (a *Admin) frame(current string) frame {
 	}
 	add(true, sectionOverview, "/")
 	add(a.cfg.Users != nil, sectionUsers, "/users")
+	add(a.cfg.Security != nil, sectionSecurity, "/security")
 	add(a.cfg.ApproveAbove > 0 && a.cfg.Users != nil && a.cfg.Ledger != nil && a.cfg.Adjuster != nil, sectionApprovals, "/approvals")
 	add(a.cfg.Verifier != nil, sectionLedger, "/ledger")
 	add(a.cfg.Payments != nil, sectionPayments, "/payments")
@@ -293,6 +300,7 @@ func (a *Admin) frame(current string) frame {
 const (
 	sectionOverview = "Overview"
 	sectionUsers    = "Users"
+	sectionSecurity = "Security"
 	sectionLedger   = "Ledger"
 	sectionPayments = "Payments"
 	sectionEvents   = "Webhooks"

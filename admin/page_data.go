@@ -29,6 +29,7 @@ func pageData() map[string]any {
 		"refund_preview": refundPreviewPage{},
 		"refund_stats":   refundStatsPage{},
 		"refunds":        refundsPage{},
+		"security":       securityPage{},
 		"service":        servicePage{},
 		"services":       servicesPage{},
 		"user":           userPage{},

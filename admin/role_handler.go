@@ -27,13 +27,14 @@ var needed = map[Action]auth.Permission{
 	ActionProductArrange: auth.PermitProducts, ActionProductSync: auth.PermitProducts, ActionProductsSync: auth.PermitProducts,
 	ActionAuditExport: auth.PermitExport, ActionPaymentsExport: auth.PermitExport, ActionApprove: auth.PermitApprove, ActionRefuse: auth.PermitApprove,
 	ActionServiceSwitch: auth.PermitServices, ActionServicePrice: auth.PermitServices, ActionServicePriceCancel: auth.PermitServices,
+	ActionSecurityExport: auth.PermitExport, ActionFactorsReset: auth.PermitFactors,
 }
 
 // guarded are the actions that move money or credits, or give power: who does them has proved lately who they are. The
 // previews are among them, so that nobody is asked between a preview and what it shows.
 var guarded = map[Action]bool{
 	ActionRefundPreview: true, ActionRefund: true, ActionAdjustPreview: true, ActionAdjust: true, ActionRoleChange: true, ActionDutiesChange: true,
-	ActionApprove: true, ActionServicePrice: true,
+	ActionApprove: true, ActionServicePrice: true, ActionFactorsReset: true,
 }
 
 var errSecondFactor = problem.New(problem.CodeForbidden, "This needs a second step at your log-in. Set one up under Account, Security, and come back.")

@@ -53,6 +53,11 @@ type userPage struct {
 	// Duties are the boxes for what a member of staff does here. Nil: not for who looks.
 	Duties      []dutyChoice `json:"-"`
 	Impersonate string       `json:"-"`
+	// Factors are what a person logs in with beside the password, and Reset says that who looks can take it off.
+	Factors *auth.Factors `json:"factors,omitempty"`
+	Reset   bool          `json:"-"`
+	// Security is where the person's security events are. Empty: there is no such page.
+	Security string `json:"-"`
 }
 
 func (a *Admin) showUser(w http.ResponseWriter, r *http.Request) error {
@@ -83,6 +88,16 @@ func (a *Admin) userPage(r *http.Request) (page userPage, err error) {
 	}
 	if a.cfg.ImpersonatePath != "" && who.can(auth.PermitImpersonate) && !user.IsStaff() && user.Verified() && user.DisabledAt == nil {
 		page.Impersonate = a.cfg.ImpersonatePath + "/" + user.ID
+	}
+	if a.cfg.Security != nil {
+		page.Security = a.cfg.Path + "/security?user=" + user.ID
+	}
+	if a.cfg.Factors != nil {
+		factors, err := a.cfg.Factors.Factors(ctx, user.ID)
+		if err != nil {
+			return page, err
+		}
+		page.Factors, page.Reset = &factors, hasFactors(factors) && mayReset(who, user)
 	}
 	if a.cfg.Ledger != nil {
 		if err := a.fillLedger(r, &page); err != nil {

@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -78,15 +79,25 @@ func BenchmarkLoad(b *testing.B) {
 	}
 }
 
-// BenchmarkLogIn times 200 log-ins at once at the default cost of a hash, and tells the memory in use meanwhile.
+// BenchmarkLogIn times 200 people who log in at once, each to their own account, at the default cost of a hash, and tells the
+// memory in use meanwhile. Attempts are counted as in production, with a limit for a network that is above 200. All of them
+// are let in, or it fails: the turn to hash is waited for as long as it takes, where production gives up after five seconds and asks
+// to come back, so that a slow machine is measured and not its patience.
 func BenchmarkLogIn(b *testing.B) {
 	for _, engine := range engines {
 		b.Run(engine.name, func(b *testing.B) {
 			k := newKit(b, engine.open(b, schema))
-			k.user(email)
+			u := k.user(email)
 			k.UseDefaultHash()
-			u := k.id(email)
-			require.NoError(b, k.SetPassword(b.Context(), u, password))
+			k.WaitForHash(10 * time.Minute)
+			require.NoError(b, k.SetPassword(b.Context(), u.ID, password))
+			var hash string
+			require.NoError(b, k.db.Writer().Get(&hash, `SELECT password_hash FROM qs_auth_users`))
+			const at = 200
+			for i := range at {
+				_, err := k.CreateUser(b.Context(), auth.CreateUserParams{Email: fmt.Sprintf("u%d@example.com", i), PasswordHash: hash, Verified: true})
+				require.NoError(b, err)
+			}
 			var peak uint64
 			stop := make(chan struct{})
 			var watch sync.WaitGroup
@@ -102,26 +113,34 @@ func BenchmarkLogIn(b *testing.B) {
 					}
 				}
 			})
-			const at = 200
-			done := 0
+			var mu sync.Mutex
+			var times []time.Duration
 			for b.Loop() {
 				var group sync.WaitGroup
-				var mu sync.Mutex
-				for range at {
+				for i := range at {
 					group.Go(func() {
-						if _, err := k.LogIn(b.Context(), auth.LogInParams{Email: email, Password: password}); err == nil {
-							mu.Lock()
-							done++
-							mu.Unlock()
+						began := time.Now()
+						_, err := k.LogIn(b.Context(), auth.LogInParams{Email: fmt.Sprintf("u%d@example.com", i), Password: password, Client: auth.Client{IP: "192.0.2.1", Agent: "Bench"}})
+						if err != nil {
+							b.Errorf("somebody was not let in: %v", err)
+							return
 						}
+						mu.Lock()
+						defer mu.Unlock()
+						times = append(times, time.Since(began))
 					})
 				}
 				group.Wait()
 			}
 			close(stop)
 			watch.Wait()
-			b.ReportMetric(float64(done)/b.Elapsed().Seconds(), "log-ins/s")
-			b.ReportMetric(float64(done)/float64(b.N), "let-in/200")
+			if len(times) == 0 {
+				b.Fatal("nobody was let in")
+			}
+			slices.Sort(times)
+			b.ReportMetric(float64(len(times))/b.Elapsed().Seconds(), "log-ins/s")
+			b.ReportMetric(float64(times[len(times)/2].Milliseconds()), "p50-ms")
+			b.ReportMetric(float64(times[len(times)-1].Milliseconds()), "longest-ms")
 			b.ReportMetric(float64(peak)/(1<<20), "peak-MiB")
 		})
 	}

@@ -25,6 +25,15 @@ type email struct {
 	key string
 }
 
+// mailbox is the key without a +suffix, with which most providers deliver to the same mailbox. Mails are counted by it.
+func (e email) mailbox() string {
+	at := strings.LastIndexByte(e.key, '@')
+	if plus := strings.IndexByte(e.key[:at], '+'); plus > 0 {
+		return e.key[:plus] + e.key[at:]
+	}
+	return e.key
+}
+
 // domains is IDNA for look-up (UTS #46), with the limits of DNS.
 var domains = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(true), idna.VerifyDNSLength(true), idna.Transitional(false))
 

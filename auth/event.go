@@ -1,9 +1,12 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,21 +45,29 @@ const (
 	EventConfirmFailed   EventKind = "confirm_failed"
 )
 
+// EventKinds are all kinds, by their names.
+func EventKinds() []EventKind {
+	kinds := []EventKind{}
+	for _, labels := range []map[EventKind]string{entryLabels(), factorLabels(), peopleLabels()} {
+		kinds = slices.AppendSeq(kinds, maps.Keys(labels))
+	}
+	slices.Sort(kinds)
+	return kinds
+}
+
 // Label is the kind as people read it.
 func (k EventKind) Label() string {
-	if label := factorLabel(k); label != "" {
-		return label
-	}
-	if label := peopleLabel(k); label != "" {
-		return label
-	}
+	return cmp.Or(entryLabels()[k], factorLabels()[k], peopleLabels()[k])
+}
+
+func entryLabels() map[EventKind]string {
 	return map[EventKind]string{
 		EventSignUp: "Signed up", EventSignUpKnown: "Sign-up with this address", EventVerified: "Address confirmed", EventLogIn: "Logged in", EventLogInFailed: "Wrong password",
 		EventLocked: "Locked after wrong passwords", EventUnlocked: "Unlocked", EventLogOut: "Logged out", EventPasswordChanged: "Password changed",
 		EventPasswordReset: "Password reset", EventKeyCreated: "API key created", EventKeyRevoked: "API key revoked", EventKeyReplaced: "API key replaced",
 		EventSessionRevoked: "Session ended", EventRoleChanged: "Role changed", EventDisabled: "Account closed", EventEnabled: "Account opened again", EventConfirmed: "Proved who it is", EventConfirmFailed: "Wrong password when asked again", EventNewDevice: "New browser",
 		EventEmailAsked: "Change of address asked for", EventEmailChanged: "Address changed", EventEmailUndone: "Change of address undone",
-	}[k]
+	}
 }
 
 // Event is something that concerns an account's security. Events are never changed or deleted.
@@ -125,6 +136,7 @@ const eventColumns = `id, user_id, kind, detail, ip, agent, created_at`
 type eventRow struct {
 	ID        string        `db:"id"`
 	UserID    *string       `db:"user_id"`
+	Email     *string       `db:"email"` // of a list for staff
 	Kind      EventKind     `db:"kind"`
 	Detail    string        `db:"detail"`
 	IP        string        `db:"ip"`
@@ -140,6 +152,9 @@ func (r eventRow) userEvent() UserEvent {
 	e := UserEvent{Event: r.event()}
 	if r.UserID != nil {
 		e.UserID = *r.UserID
+	}
+	if r.Email != nil {
+		e.Email = *r.Email
 	}
 	return e
 }

@@ -22,6 +22,9 @@ func (a *Auth) UseDefaultHash() { a.hasher = newHasher(hashParams(), a.cfg.HashC
 // Hashes is how many passwords were hashed or compared.
 func (a *Auth) Hashes() int64 { return a.hasher.hashes.Load() }
 
+// WaitForHash has requests wait for their turn to hash for as long as given.
+func (a *Auth) WaitForHash(wait time.Duration) { a.hasher.wait = wait }
+
 // OccupyHasher takes all turns and makes others wait for only as long as given.
 func (a *Auth) OccupyHasher(ctx context.Context, wait time.Duration) (free func(), err error) {
 	a.hasher.wait = wait

@@ -16,12 +16,12 @@ const (
 	EventPasswordSet    EventKind = "password_set"
 )
 
-// factorLabel is such a kind as people read it; empty for others.
-func factorLabel(k EventKind) string {
+// factorLabels are these kinds as people read them.
+func factorLabels() map[EventKind]string {
 	return map[EventKind]string{ //nolint:gosec // G101: labels of events
 		EventTOTPEnabled: "Authenticator app set up", EventTOTPDisabled: "Authenticator app removed", EventBackupCodes: "New backup codes made",
 		EventBackupUsed: "Backup code used", EventCodeFailed: "Wrong second step", EventPasskeyAdded: "Passkey added", EventPasskeyRemoved: "Passkey removed",
 		EventPasskeyCloned: "Copy of a passkey noticed", EventFactorsReset: "Second step taken off by staff", EventLinked: "Account elsewhere linked",
 		EventUnlinked: "Account elsewhere unlinked", EventPasswordSet: "Password set",
-	}[k]
+	}
 }

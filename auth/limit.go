@@ -33,8 +33,8 @@ type Limits struct {
 	Forgot Limit
 	// Resend: 60 in an hour.
 	Resend Limit
-	// Mail counts what sign-up, forgot and resend send to one e-mail address: 10 in an hour. Beyond it the answer is the
-	// same and nothing is sent.
+	// Mail counts what sign-up, forgot and resend send to one e-mail address, with whatever +suffix: 10 in an hour. Beyond it
+	// the answer is the same and nothing is sent.
 	Mail Limit
 	// Code counts the codes that are entered as one account's second step, right or wrong: 10 in 15 minutes. Only who has
 	// passed the first step can enter any, and sessions are not affected.
@@ -94,7 +94,7 @@ func (a *Auth) clearCount(ctx context.Context, tx *sqlx.Tx, key string) error {
 
 // mailAllowed counts a mail to an address and tells whether it may be sent.
 func (a *Auth) mailAllowed(ctx context.Context, tx *sqlx.Tx, address email) (bool, error) {
-	left, err := a.count(ctx, tx, "mail\x00"+address.key, a.cfg.Limits.Mail)
+	left, err := a.count(ctx, tx, "mail\x00"+address.mailbox(), a.cfg.Limits.Mail)
 	return left == 0, err
 }
 

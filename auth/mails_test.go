@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/quickscale/quickscale/auth"
+	"github.com/quickscale/quickscale/internal/dbtest"
 	"github.com/quickscale/quickscale/mail"
 )
 
@@ -83,6 +84,16 @@ func TestMails_AreTextAndHTML(t *testing.T) {
 			assert.True(t, kinds["auth."+kind], "no mail auth.%s was sent", kind)
 		}
 	})
+}
+
+// A text of the host's that does not fit, in whatever language, is found at the start and not when somebody waits for it.
+func TestMails_ATextThatDoesNotFitIsFoundAtTheStart(t *testing.T) {
+	t.Parallel()
+	db := dbtest.SQLite(t, schema)
+	for name, text := range map[string]string{"auth.reset.txt": "{{.Nothing}}", "de/auth.magic.txt": "{{.Nothing}}", "fr/auth.change.txt": "{{.About.Nothing}}"} {
+		_, err := auth.New(auth.Config{DB: db.Writer(), Mail: mailbox{db}, BaseURL: base, MailTemplates: fstest.MapFS{name: {Data: []byte("Subject: Hello\n\n" + text + "\n")}}})
+		require.ErrorContains(t, err, strings.TrimPrefix(strings.TrimPrefix(name, "de/"), "fr/"), name)
+	}
 }
 
 // A host writes in the language of the reader.

@@ -20,8 +20,8 @@ const (
 	EventErased               EventKind = "erased"
 )
 
-// peopleLabel is the kind as people read it, or "".
-func peopleLabel(k EventKind) string {
+// peopleLabels are these kinds as people read them.
+func peopleLabels() map[EventKind]string {
 	return map[EventKind]string{
 		EventOrgCreated: "Organisation created", EventOrgRenamed: "Organisation renamed", EventOrgInvited: "Somebody invited to an organisation",
 		EventOrgInviteRevoked: "Invitation taken back", EventOrgJoined: "Joined an organisation", EventOrgLeft: "Left an organisation",
@@ -29,5 +29,5 @@ func peopleLabel(k EventKind) string {
 		EventOrgDeletionCancelled: "Deletion of an organisation cancelled", EventOrgErased: "Organisation erased", EventImpersonateStart: "Staff began to act as this person",
 		EventImpersonateStop: "Staff ceased to act as this person", EventExported: "Data exported", EventDeletionAsked: "Deletion asked for",
 		EventDeletionCancelled: "Deletion cancelled", EventErased: "Account erased",
-	}[k]
+	}
 }

@@ -35,7 +35,7 @@ func TestProfile_ChecksEachField(t *testing.T) {
 	run(t, func(t *testing.T, k *kit) {
 		u := k.user(email)
 		good := auth.Profile{Name: "Ada", Bio: "One\r\ntwo", Phone: "+49 (30) 123-456", JobTitle: "Engineer", Company: "Acme", Website: "https://example.com/ada",
-			Location: "London", Twitter: "https://x.com/ada_l", LinkedIn: "linkedin.com/in/ada-l/", GitHub: "@ada-l"}
+			Location: "London", Twitter: "https://x.com/ada_l", LinkedIn: "linkedin.com/in/ada-l/", GitHub: "@ada-l", Language: "de"}
 		require.NoError(t, k.SetProfile(t.Context(), u.ID, good))
 		got, err := k.Profile(t.Context(), u.ID)
 		require.NoError(t, err)
@@ -45,7 +45,7 @@ func TestProfile_ChecksEachField(t *testing.T) {
 		for field, bad := range map[string]auth.Profile{
 			"name": {Name: "a\nb"}, "bio": {Bio: strings.Repeat("x", 1001)}, "phone": {Phone: "call me"}, "job_title": {JobTitle: strings.Repeat("x", 101)},
 			"company": {Company: "\u202ex"}, "website": {Website: "javascript:alert(1)"}, "location": {Location: "a\x00"}, "twitter": {Twitter: "a b"},
-			"linkedin": {LinkedIn: "a"}, "github": {GitHub: "-a"},
+			"linkedin": {LinkedIn: "a"}, "github": {GitHub: "-a"}, "language": {Language: "tlh"},
 		} {
 			assert.Contains(t, problem.FieldsOf(k.SetProfile(t.Context(), u.ID, bad)), field)
 		}
@@ -55,7 +55,8 @@ func TestProfile_ChecksEachField(t *testing.T) {
 		assert.Equal(t, want, after, "what is refused changes nothing")
 		b := k.browser()
 		b.logIn(email, password)
-		b.post("/account/profile", "name", "Ada", "email_notifications", "on", "company", "B").leadsTo(t, "/account/profile")
+		b.post("/account/profile", "name", "Ada", "email_notifications", "on", "company", "B", "language", "de").leadsTo(t, "/account/profile")
+		assert.Contains(t, b.get("/account/profile").body, `<option value="de" lang="de" selected>Deutsch</option>`)
 		assert.Contains(t, b.json().get("/account/profile").body, `"email_notifications":true`)
 		res := b.post("/account/profile", "website", "ftp://x")
 		assert.Equal(t, http.StatusUnprocessableEntity, res.StatusCode)

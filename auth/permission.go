@@ -32,6 +32,9 @@ const (
 	PermitDisable Permission = "users.disable"
 	// PermitRoles: give and take roles.
 	PermitRoles Permission = "users.roles"
+	// PermitFactors: take the second step off the account of who has lost it. Off that of staff only together with
+	// PermitRoles.
+	PermitFactors Permission = "users.second_step"
 	// PermitReveal: see personal data in the payload of an event.
 	PermitReveal Permission = "webhooks.reveal"
 	// PermitApprove: let a large change of credits, which somebody else asked for, happen.
@@ -43,7 +46,7 @@ const (
 // The permissions of each role. What is hard to take back is the administrators'.
 var (
 	staffPermissions = []Permission{PermitBackOffice, PermitAdjustCredits, PermitEvents, PermitServices, PermitImpersonate, PermitExport}
-	adminPermissions = append(slices.Clone(staffPermissions), PermitRefund, PermitProducts, PermitDisable, PermitRoles, PermitReveal, PermitApprove)
+	adminPermissions = append(slices.Clone(staffPermissions), PermitRefund, PermitProducts, PermitDisable, PermitRoles, PermitReveal, PermitApprove, PermitFactors)
 )
 
 // LibraryPermissions are all of the library's own, which an administrator has.

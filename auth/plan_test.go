@@ -21,12 +21,22 @@ func TestPlans_NothingOnTheWayInReadsAWholeTable(t *testing.T) {
 	_, err = db.Writer().Exec(`INSERT INTO qs_auth_sessions (id, token_hash, user_id, remember, ip, agent, created_at, auth_at, last_seen_at, idle_until, expires_at)
 		SELECT gen_random_uuid(), sha256(id::text::bytea), id, false, '', '', now(), now(), now(), now(), now() + interval '1 day' FROM qs_auth_users`)
 	require.NoError(t, err)
+	_, err = db.Writer().Exec(`INSERT INTO qs_auth_events (id, user_id, kind, ip, agent, created_at)
+		SELECT gen_random_uuid(), id, CASE WHEN random() < 0.001 THEN 'locked' ELSE 'login' END, CASE WHEN random() < 0.001 THEN '192.0.2.1' ELSE '' END, '',
+			now() - random() * interval '100 days' FROM qs_auth_users`)
+	require.NoError(t, err)
 	_, err = db.Writer().Exec(`ANALYZE`)
 	require.NoError(t, err)
+	const events = `SELECT e.id, u.email FROM qs_auth_events e LEFT JOIN qs_auth_users u ON u.id = e.user_id`
 	for _, query := range []string{
 		`SELECT id FROM qs_auth_users u WHERE u.email_key = 'u7@example.com'`,
 		`SELECT u.id FROM qs_auth_sessions s JOIN qs_auth_users u ON u.id = s.user_id WHERE s.token_hash = sha256('x') AND s.revoked_at IS NULL`,
 		`SELECT id FROM qs_auth_users u WHERE (u.email_key LIKE 'u4999%' ESCAPE '\' OR u.name_key LIKE 'u4999%' ESCAPE '\') ORDER BY u.id DESC LIMIT 51`,
+		events + ` ORDER BY e.id DESC LIMIT 51`,
+		events + ` WHERE e.kind = 'locked' ORDER BY e.id DESC LIMIT 51`,
+		events + ` WHERE e.ip = '192.0.2.1' ORDER BY e.id DESC LIMIT 51`,
+		events + ` WHERE e.user_id = '0197d9a0-0000-7000-8000-000000000000' ORDER BY e.id DESC LIMIT 51`,
+		events + ` WHERE e.created_at >= now() - interval '90 days' AND e.created_at < now() - interval '89 days' ORDER BY e.id DESC LIMIT 51`,
 		`SELECT id FROM qs_auth_sessions WHERE user_id = '0197d9a0-0000-7000-8000-000000000000' ORDER BY id DESC LIMIT 51`,
 	} {
 		var plan []string
