@@ -88,7 +88,7 @@ func (a *Admin) servicesPage(r *http.Request) (page servicesPage, err error) {
 		return page, err
 	}
 	for _, d := range a.cfg.Services.List(ctx) {
-		line := serviceLine{Name: d.Name, Title: d.Title, On: d.Active, Rates: d.Rates, Price: d.PriceText}
+		line := serviceLine{Name: d.Name, Title: d.Title, On: d.Active, Rates: maps.Clone(d.Rates), Price: d.PriceText}
 		if set, ok := settings[d.Name]; ok {
 			if set.Enabled != nil {
 				line.On = *set.Enabled
