@@ -160,7 +160,7 @@ func (a *App) wireAuth() (err error) {
 		Secret: []byte(a.cfg.SecretKey), OAuth: a.cfg.OAuth, WithoutOrganisations: a.cfg.WithoutOrganisations, Permissions: a.cfg.Permissions, AccountData: a.accountData(),
 		StaffSecondFactor: a.cfg.StaffSecondFactor,
 		TrustedProxies:    a.cfg.TrustedProxies, Breaches: a.cfg.Breaches, KeyMode: a.keyMode(), KeyScopes: a.cfg.KeyScopes,
-		Hooks: auth.Hooks{OnEmailChange: a.onEmailChange},
+		Hooks: auth.Hooks{OnEmailChange: a.onEmailChange, OnContactsChange: a.onContactsChange},
 	})
 	return err
 }
@@ -186,6 +186,11 @@ func (a *App) onEmailChange(ctx context.Context, tx *sqlx.Tx, u auth.User, _ str
 		}
 	}
 	return nil
+}
+
+// onContactsChange has Stripe's customer follow an organisation's owners: nobody who has left is written to about it.
+func (a *App) onContactsChange(ctx context.Context, tx *sqlx.Tx, account string) error {
+	return a.Billing.FollowCustomerTx(ctx, tx, account)
 }
 
 func (a *App) wireCredits() (err error) {
