@@ -156,7 +156,7 @@ func moneyChart(title, label string, labels []string, by map[string]billing.Mone
 
 // movementsOf sums up the movements of a month.
 func movementsOf(all []billing.MovementFigures, month string) []movementLine {
-	lines := []movementLine{}
+	lines := make([]movementLine, 0, 5)
 	for _, currency := range currenciesOf(all) {
 		for _, kind := range []billing.Movement{billing.MovementNew, billing.MovementReactivation, billing.MovementExpansion, billing.MovementContraction, billing.MovementChurn} {
 			line := movementLine{Movement: kind, Monthly: billing.Money{Currency: currency}}
@@ -336,7 +336,7 @@ func (a *Admin) fillNeeds(ctx context.Context, p *overviewPage) error {
 			return err
 		}
 		if len(runs) > 0 && runs[0].Failed > 0 {
-			p.Needs = append(p.Needs, need{"Objects of Stripe's that the last reconciliation failed at: " + fmt.Sprint(runs[0].Failed), a.cfg.Path + "/reconcile"})
+			p.Needs = append(p.Needs, need{"Objects of Stripe's that the last reconciliation failed at: " + strconv.Itoa(runs[0].Failed), a.cfg.Path + "/reconcile"})
 		}
 	}
 	return nil

@@ -22,7 +22,6 @@ func TestOverview_TellsTheFiguresAndWhatNeedsAPerson(t *testing.T) {
 	runMoney(t, func(t *testing.T, c *counter) {
 		c.reset(func(cfg *admin.Config) {
 			cfg.Revenue, cfg.Use, cfg.Crowd, cfg.Lag = c.billing, c.ledger, c.users, c.inbox
-
 		})
 		status, body := c.get("/admin/")
 		require.Equal(t, http.StatusOK, status)

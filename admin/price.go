@@ -50,7 +50,7 @@ func (c PriceChange) Text() string { return ratesText(c.Rates) }
 
 // ratesText are rates in words, by name.
 func ratesText(rates services.Rates) string {
-	parts := []string{}
+	parts := make([]string, 0, len(rates))
 	for _, name := range slices.Sorted(maps.Keys(rates)) {
 		part := name + " " + rates[name].Amount.String()
 		if rates[name].Per > 1 {

@@ -2,9 +2,10 @@ package admin
 
 import (
 	"context"
-	"fmt"
+	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -87,15 +88,13 @@ func (a *Admin) servicesPage(r *http.Request) (page servicesPage, err error) {
 		return page, err
 	}
 	for _, d := range a.cfg.Services.List(ctx) {
-		line := serviceLine{Name: d.Name, Title: d.Title, On: d.Active, Rates: d.Rates, Price: d.PriceText}
+		line := serviceLine{Name: d.Name, Title: d.Title, On: d.Active, Rates: maps.Clone(d.Rates), Price: d.PriceText}
 		if set, ok := settings[d.Name]; ok {
 			if set.Enabled != nil {
 				line.On = *set.Enabled
 			}
 			if set.Rates != nil {
-				for name, rate := range set.Rates {
-					line.Rates[name] = rate
-				}
+				maps.Copy(line.Rates, set.Rates)
 				line.Price = ratesText(line.Rates)
 			}
 		}
@@ -227,7 +226,7 @@ func (a *Admin) servicePage(r *http.Request, form priceForm) (page servicePage, 
 	var points []web.Point
 	for n := range serviceDays {
 		day := since.AddDate(0, 0, n).Format(time.DateOnly)
-		points = append(points, web.Point{Label: day, Value: calls[day], Text: fmt.Sprint(calls[day])})
+		points = append(points, web.Point{Label: day, Value: calls[day], Text: strconv.FormatInt(calls[day], 10)})
 	}
 	page.Chart = web.NewChart("Calls by day", "Day", "Calls", points)
 	page.Changes, err = a.prices(ctx, name)
@@ -265,9 +264,7 @@ func (f priceForm) change(service string, now time.Time, overridden services.Rat
 		c.EffectiveAt = at.UTC()
 	}
 	if !f.Reset {
-		for name, rate := range overridden {
-			c.Rates[name] = rate
-		}
+		maps.Copy(c.Rates, overridden)
 		rate, err := parseRate(f.Amount)
 		if err != nil {
 			wrong["amount"] = "This must be a number of credits, such as 0.5, or 2 per 1000."

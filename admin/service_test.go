@@ -62,6 +62,28 @@ func runServices(t *testing.T, fn func(t *testing.T, o *office, s *services.Serv
 	})
 }
 
+// What the page shows of a price that another process has just set does not become the registered one.
+func TestServices_TheRegisteredPriceStays(t *testing.T) {
+	runServices(t, func(t *testing.T, o *office, s *services.Services, _ *time.Time) {
+		rate := func() credits.Amount {
+			d, err := s.Find(t.Context(), "echo", "")
+			require.NoError(t, err)
+			return d.Rates["call"].Amount
+		}
+		set := func(rates string) {
+			_, err := o.db.Writer().ExecContext(t.Context(), "INSERT INTO qs_service_settings (service, rates, updated_at) VALUES ('echo', "+rates+", '2026-01-01 00:00:00.000000+00:00')"+
+				" ON CONFLICT (service) DO UPDATE SET rates = excluded.rates")
+			require.NoError(t, err)
+		}
+		assert.Equal(t, 2*credits.Credit, rate()) // and is remembered for a while
+		set(`'{"call":{"amount":"1.5"}}'`)
+		_, body := o.get("/admin/services")
+		assert.Contains(t, row(body, "service-echo"), "call 1.5")
+		set("NULL")
+		assert.Eventually(t, func() bool { return rate() == 2*credits.Credit }, 4*services.SettingsAge, 50*time.Millisecond)
+	})
+}
+
 // row is the line of a table by its id.
 func row(body, id string) string {
 	return regexp.MustCompile(`(?s)<tr id="` + id + `">.*?</tr>`).FindString(body)

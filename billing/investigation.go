@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
 
 	"github.com/google/uuid"
 	"github.com/stripe/stripe-go/v76"
@@ -181,7 +182,7 @@ func (b *Billing) compareSubscription(ctx context.Context, o *LiveObject, s Subs
 	}
 	o.compare("status", string(s.Status), string(live.Status))
 	o.compare("price", s.Plan.PriceID, price)
-	o.compare("ends with the period", fmt.Sprint(s.CancelAtPeriodEnd), fmt.Sprint(live.CancelAtPeriodEnd))
+	o.compare("ends with the period", strconv.FormatBool(s.CancelAtPeriodEnd), strconv.FormatBool(live.CancelAtPeriodEnd))
 	return nil
 }
 
