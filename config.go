@@ -21,55 +21,28 @@ const developmentSecret = "development-only-and-known-to-all"
 // complete fills in the defaults; the error tells all faults by the field's name and the variable that sets it.
 func (c Config) complete() (Config, error) {
 	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("quickscale: "+format, args...)) }
-
 	if c.DB == nil {
-		fault("Config.DB is required")
-	}
-	switch c.Mode {
-	case "":
-		c.Mode = Production
-	case Production, Development:
-	default:
-		fault("Config.Mode (QUICKSCALE_ENV) is %q; use production or development", c.Mode)
+		faults = append(faults, errors.New("quickscale: Config.DB is required"))
 	}
 	c.BaseURL = strings.TrimSuffix(c.BaseURL, "/")
-	base, err := url.Parse(c.BaseURL)
-	switch {
-	case c.BaseURL == "":
-		fault("Config.BaseURL (QUICKSCALE_BASE_URL) is required, such as https://app.example.com")
-	case err != nil || base.Host == "" || (base.Scheme != "https" && base.Scheme != "http") || base.Path != "" || base.RawQuery != "" || base.Fragment != "" || base.User != nil:
-		fault("Config.BaseURL (QUICKSCALE_BASE_URL) must be a scheme and a host only, such as https://app.example.com")
-	case c.Mode == Production && base.Scheme != "https":
-		fault("Config.BaseURL (QUICKSCALE_BASE_URL) must be https in production")
+	if c.Mode == "" {
+		c.Mode = Production
 	}
-	if c.Mode == Production {
-		faults = append(faults, c.productionFaults()...)
-	}
-	switch {
-	case c.SecretKey == "" && c.Mode == Development:
-		c.SecretKey = developmentSecret
-	case c.SecretKey != "" && len(c.SecretKey) < seal.MinKeyBytes:
-		fault("Config.SecretKey (QUICKSCALE_SECRET_KEY) needs %d bytes or more; make one with: openssl rand -hex 32", seal.MinKeyBytes)
-	}
-	if c.StripeKey != "" {
-		if !strings.HasPrefix(c.StripeKey, "sk_") && !strings.HasPrefix(c.StripeKey, "rk_") {
-			fault("Config.StripeKey (STRIPE_SECRET_KEY) must begin with sk_ or rk_; publishable keys (pk_) are not used")
-		}
-		if len(c.WebhookSecrets) == 0 {
-			fault("Config.WebhookSecrets (STRIPE_WEBHOOK_SECRET) is required with a Stripe key; `stripe listen` or the endpoint's page shows it")
-		}
-	}
+	var err error
 	if c.Public, err = c.Public.complete(cmp.Or(c.Name, web.DefaultName), c.AdminEmail); err != nil {
 		faults = append(faults, err)
 	}
-	c.StripeURL = strings.TrimSuffix(c.StripeURL, "/")
-	if c.StripeURL != "" {
-		faults = append(faults, c.stripeURLFaults()...)
-	}
-	if len(faults) > 0 {
+	if faults = append(faults, c.faults(c.BaseURL)...); len(faults) > 0 {
 		return Config{}, errors.Join(faults...)
 	}
+	base, err := url.Parse(c.BaseURL)
+	if err != nil { // it was looked at
+		return Config{}, err
+	}
+	if c.SecretKey == "" {
+		c.SecretKey = developmentSecret
+	}
+	c.StripeURL = strings.TrimSuffix(c.StripeURL, "/")
 	if c.MailFrom == "" {
 		c.MailFrom = "no-reply@" + mailHost(base.Hostname())
 	}
@@ -80,6 +53,42 @@ func (c Config) complete() (Config, error) {
 		c.Logger = slog.Default()
 	}
 	return c, nil
+}
+
+// faults are all that is wrong, but for the database.
+func (c Config) faults(baseURL string) []error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("quickscale: "+format, args...)) }
+	if c.Mode != Production && c.Mode != Development {
+		fault("Config.Mode (QUICKSCALE_ENV) is %q; use production or development", c.Mode)
+	}
+	base, err := url.Parse(baseURL)
+	switch {
+	case baseURL == "":
+		fault("Config.BaseURL (QUICKSCALE_BASE_URL) is required, such as https://app.example.com")
+	case err != nil || base.Host == "" || (base.Scheme != "https" && base.Scheme != "http") || base.Path != "" || base.RawQuery != "" || base.Fragment != "" || base.User != nil:
+		fault("Config.BaseURL (QUICKSCALE_BASE_URL) must be a scheme and a host only, such as https://app.example.com")
+	case c.Mode == Production && base.Scheme != "https":
+		fault("Config.BaseURL (QUICKSCALE_BASE_URL) must be https in production")
+	}
+	if c.Mode == Production {
+		faults = append(faults, c.productionFaults()...)
+	}
+	if c.SecretKey != "" && len(c.SecretKey) < seal.MinKeyBytes {
+		fault("Config.SecretKey (QUICKSCALE_SECRET_KEY) needs %d bytes or more; make one with: openssl rand -hex 32", seal.MinKeyBytes)
+	}
+	if c.StripeKey != "" {
+		if !strings.HasPrefix(c.StripeKey, "sk_") && !strings.HasPrefix(c.StripeKey, "rk_") {
+			fault("Config.StripeKey (STRIPE_SECRET_KEY) must begin with sk_ or rk_; publishable keys (pk_) are not used")
+		}
+		if len(c.WebhookSecrets) == 0 {
+			fault("Config.WebhookSecrets (STRIPE_WEBHOOK_SECRET) is required with a Stripe key; `stripe listen` or the endpoint's page shows it")
+		}
+	}
+	if c.StripeURL != "" {
+		faults = append(faults, c.stripeURLFaults()...)
+	}
+	return faults
 }
 
 // productionFaults are what development forgives.

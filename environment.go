@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,6 +27,8 @@ type Environment struct {
 	Addr string
 	// DatabaseURL is for [Open] (QUICKSCALE_DATABASE_URL).
 	DatabaseURL string
+	// MetricsToken is what a scrape of /metrics must send (QUICKSCALE_METRICS_TOKEN). Empty: it comes from this machine.
+	MetricsToken string
 }
 
 // FromEnvironment reads the variables through getenv, such as os.Getenv:
@@ -41,11 +44,14 @@ type Environment struct {
 //   - QUICKSCALE_STAFF_SECOND_FACTOR: true opens the back office only to who logs in with a second step
 //   - QUICKSCALE_OUTBOUND_LOOPBACK: true lets the endpoints of webhooks to customers be on this machine, in development
 //   - QUICKSCALE_TRUSTED_PROXIES: addresses or networks of reverse proxies, separated by commas, such as 10.0.0.0/8
+//   - QUICKSCALE_METRICS_TOKEN: what a scrape of /metrics must send, 16 bytes or more; without it only this machine may
 //   - STRIPE_SECRET_KEY, STRIPE_WEBHOOK_SECRET: the latter may hold several, separated by commas
 //   - STRIPE_API_BASE: a double that runs by itself, in development
 //
 // Development, which has accounts and secrets that everybody knows, listens on a loopback address and is reached at
-// one only, unless QUICKSCALE_ENV says development in so many words. What is missing for production is told by [New].
+// one only, unless QUICKSCALE_ENV says development in so many words. The error tells all faults at once, by the names of
+// the variables, also those that [New] would tell; what is missing for production is no fault of a variable, and told by
+// [New]. [Settings] adds a file and the command line.
 func FromEnvironment(getenv func(string) string) (Environment, error) {
 	get := func(name, fallback string) string {
 		if v := strings.TrimSpace(getenv(name)); v != "" {
@@ -55,7 +61,7 @@ func FromEnvironment(getenv func(string) string) (Environment, error) {
 	}
 	e := Environment{
 		Addr:        get("QUICKSCALE_ADDR", DefaultAddr),
-		DatabaseURL: get("QUICKSCALE_DATABASE_URL", DefaultDatabaseURL),
+		DatabaseURL: get("QUICKSCALE_DATABASE_URL", DefaultDatabaseURL), MetricsToken: get("QUICKSCALE_METRICS_TOKEN", ""),
 		Config: Config{
 			Mode:       Mode(get("QUICKSCALE_ENV", string(Development))),
 			SecretKey:  get("QUICKSCALE_SECRET_KEY", ""),
@@ -70,37 +76,58 @@ func FromEnvironment(getenv func(string) string) (Environment, error) {
 			e.Config.WebhookSecrets = append(e.Config.WebhookSecrets, secret)
 		}
 	}
+	var faults []error
+	fault := func(err error) {
+		if err != nil {
+			faults = append(faults, err)
+		}
+	}
 	var err error
-	if e.Config.OAuth, err = oauthFrom(get); err != nil {
-		return Environment{}, err
+	e.Config.OAuth, err = oauthFrom(get)
+	fault(err)
+	for name, to := range map[string]*bool{"QUICKSCALE_STAFF_SECOND_FACTOR": &e.Config.StaffSecondFactor, "QUICKSCALE_OUTBOUND_LOOPBACK": &e.Config.OutboundLoopback} {
+		if *to, err = strconv.ParseBool(get(name, "false")); err != nil {
+			fault(fmt.Errorf("quickscale: %s must be true or false", name))
+		}
 	}
-	if e.Config.StaffSecondFactor, err = strconv.ParseBool(get("QUICKSCALE_STAFF_SECOND_FACTOR", "false")); err != nil {
-		return Environment{}, errors.New("quickscale: QUICKSCALE_STAFF_SECOND_FACTOR must be true or false")
+	e.Config.TrustedProxies, err = prefixesFrom(get("QUICKSCALE_TRUSTED_PROXIES", ""))
+	fault(err)
+	if e.MetricsToken != "" && len(e.MetricsToken) < leastToken {
+		fault(fmt.Errorf("quickscale: QUICKSCALE_METRICS_TOKEN needs %d bytes or more; make one with: openssl rand -hex 16", leastToken))
 	}
-	if e.Config.OutboundLoopback, err = strconv.ParseBool(get("QUICKSCALE_OUTBOUND_LOOPBACK", "false")); err != nil {
-		return Environment{}, errors.New("quickscale: QUICKSCALE_OUTBOUND_LOOPBACK must be true or false")
+	base, err := e.baseURL(get)
+	fault(err)
+	e.Config.BaseURL = base
+	if len(faults) > 0 {
+		// With what else is wrong, so that nothing is told only when this is mended.
+		slices.SortFunc(faults, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+		return Environment{}, errors.Join(append(faults, e.Config.faults(base)...)...)
 	}
-	if e.Config.TrustedProxies, err = prefixesFrom(get("QUICKSCALE_TRUSTED_PROXIES", "")); err != nil {
-		return Environment{}, err
-	}
+	return e, nil
+}
+
+// leastToken is how many bytes a token has at least.
+const leastToken = 16
+
+// baseURL is how people reach the application; in development the address where it listens, unless it is given.
+func (e Environment) baseURL(get func(name, fallback string) string) (string, error) {
+	given := get("QUICKSCALE_BASE_URL", "")
 	host, port, err := net.SplitHostPort(e.Addr)
 	if err != nil {
-		return Environment{}, fmt.Errorf("quickscale: QUICKSCALE_ADDR is %q; use host:port, such as %s", e.Addr, DefaultAddr)
+		return given, fmt.Errorf("quickscale: QUICKSCALE_ADDR is %q; use host:port, such as %s", e.Addr, DefaultAddr)
 	}
-	fallback := ""
-	if e.Config.Mode == Development {
-		if get("QUICKSCALE_ENV", "") == "" {
-			if err := staysHere(host, get("QUICKSCALE_BASE_URL", "")); err != nil {
-				return Environment{}, err
-			}
-		}
-		if host == "" || net.ParseIP(host).IsUnspecified() {
-			host = "127.0.0.1"
-		}
-		fallback = "http://" + net.JoinHostPort(host, port)
+	if e.Config.Mode != Development {
+		return given, nil
 	}
-	e.Config.BaseURL = get("QUICKSCALE_BASE_URL", fallback)
-	return e, nil
+	if get("QUICKSCALE_ENV", "") == "" {
+		if err := staysHere(host, given); err != nil {
+			return given, err
+		}
+	}
+	if host == "" || net.ParseIP(host).IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return get("QUICKSCALE_BASE_URL", "http://"+net.JoinHostPort(host, port)), nil
 }
 
 // prefixesFrom reads addresses and networks.

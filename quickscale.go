@@ -156,6 +156,8 @@ type Config struct {
 	StaffSecondFactor bool
 	// MoneySecondFactor lets staff move money and credits and give roles only when they log in with a second step.
 	MoneySecondFactor bool
+	// ApproveCreditsAbove is the change of credits by staff above which a second person has to approve it. 0: none needs it.
+	ApproveCreditsAbove credits.Amount
 	// Templates replaces built-in templates by path: "web/layout.html", "web/components/field.html", "auth/login.html"; see
 	// [BuiltinTemplates]. What does not fit is told by [New]. Nil: none.
 	Templates fs.FS

@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -167,6 +169,51 @@ func TestFromEnvironment_ReadsTheContract(t *testing.T) {
 	assert.Equal(t, "http://[::1]:8080", e.Config.BaseURL)
 	_, err = read(map[string]string{"QUICKSCALE_ADDR": "8080"})
 	require.ErrorContains(t, err, "QUICKSCALE_ADDR")
+
+	// All faults at once, also those that New finds.
+	_, err = read(map[string]string{
+		"QUICKSCALE_ENV": "production", "QUICKSCALE_ADDR": "8080", "QUICKSCALE_STAFF_SECOND_FACTOR": "maybe", "QUICKSCALE_TRUSTED_PROXIES": "us",
+		"QUICKSCALE_OAUTH_GOOGLE_CLIENT_ID": "x", "QUICKSCALE_METRICS_TOKEN": "short", "QUICKSCALE_SECRET_KEY": "short",
+	})
+	for _, said := range []string{
+		"QUICKSCALE_ADDR", "QUICKSCALE_STAFF_SECOND_FACTOR", "QUICKSCALE_TRUSTED_PROXIES", "QUICKSCALE_OAUTH_GOOGLE_CLIENT_SECRET", "QUICKSCALE_METRICS_TOKEN",
+		"QUICKSCALE_SECRET_KEY", "QUICKSCALE_BASE_URL", "STRIPE_SECRET_KEY", "QUICKSCALE_SMTP_URL",
+	} {
+		require.ErrorContains(t, err, said)
+	}
+}
+
+func TestSettings_FlagsThenEnvironmentThenFile(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "app.env")
+	require.NoError(t, os.WriteFile(file, []byte("# ours\nQUICKSCALE_ADDR=127.0.0.1:1\nQUICKSCALE_ADMIN_EMAIL=file@example.com\nMINE='from the file'\n"), 0o600))
+	env := map[string]string{"QUICKSCALE_CONFIG": file, "QUICKSCALE_ADDR": "127.0.0.1:2", "QUICKSCALE_SMTP_URL": "smtp://m"}
+	getenv := func(name string) string { return env[name] }
+	get, err := quickscale.Settings([]string{"-addr", "127.0.0.1:3", "--env=development"}, getenv)
+	require.NoError(t, err)
+	e, err := quickscale.FromEnvironment(get)
+	require.NoError(t, err)
+	assert.Equal(t, "127.0.0.1:3", e.Addr)
+	assert.Equal(t, "smtp://m", e.Config.SMTPURL)
+	assert.Equal(t, "file@example.com", e.Config.AdminEmail)
+	assert.Equal(t, "from the file", get("MINE"))
+	get, err = quickscale.Settings(nil, getenv)
+	require.NoError(t, err)
+	assert.Equal(t, "127.0.0.1:2", get("QUICKSCALE_ADDR"))
+
+	_, err = quickscale.Settings([]string{"-config", file + ".no", "-database-url", "postgres://a:secret@h/d", "serve"}, getenv)
+	for _, said := range []string{"app.env.no", "-database-url", `"serve"`} {
+		require.ErrorContains(t, err, said)
+	}
+	assert.NotContains(t, err.Error(), "secret@")
+	require.NoError(t, os.Chmod(file, 0o644))
+	_, err = quickscale.Settings(nil, getenv)
+	require.ErrorContains(t, err, "chmod")
+	require.NoError(t, os.WriteFile(file, []byte("STRIPE_SECRET_KEY=sk_live_x\n!\n"), 0o600))
+	require.NoError(t, os.Chmod(file, 0o600))
+	_, err = quickscale.Settings(nil, getenv)
+	require.ErrorContains(t, err, "NAME=value")
+	assert.NotContains(t, err.Error(), "sk_live")
 }
 
 func TestMigrate_TenProcessesAtOnce(t *testing.T) {
@@ -176,7 +223,7 @@ func TestMigrate_TenProcessesAtOnce(t *testing.T) {
 		require.Error(t, app.Ready(t.Context()))
 		status, body, _ := get(t, app.Health(), "/readyz")
 		assert.Equal(t, http.StatusServiceUnavailable, status, body)
-		assert.NotContains(t, body, "migrations", "what is wrong is for the log")
+		assert.NotContains(t, body, "App.Migrate", "what is wrong is for the log")
 		var group errgroup.Group
 		for range 10 {
 			group.Go(func() error { return newApp(t, db).Migrate(t.Context()) })

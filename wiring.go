@@ -276,7 +276,7 @@ func (a *App) wireAdmin() (err error) {
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Users: a.Auth, Roles: a.Auth, ImpersonatePath: accountPath + "/impersonation",
 		Ledger: a.Credits, Verifier: a.Credits, Payments: a.Billing, Events: a.Webhooks,
 		Refunds: a.Billing, Catalogue: a.Billing, Reconciler: a.Billing, Subscriptions: a.Billing, Adjuster: a.Credits, Jobs: a.jobs.Client(), Dashboard: a.dashboard(),
-		Revenue: a.Billing, Use: a.Credits, Crowd: a.Auth, Lag: a.Webhooks,
+		Services: a.Services, Accounts: a.Auth, Revenue: a.Billing, Use: a.Credits, Crowd: a.Auth, Lag: a.Webhooks,
 		RunTask: func(ctx context.Context, tx *sqlx.Tx, task admin.Task) (bool, error) {
 			return a.jobs.RunTx(ctx, tx, string(task))
 		},
@@ -287,7 +287,7 @@ func (a *App) wireAdmin() (err error) {
 			u, ok := auth.UserFrom(r.Context())
 			return admin.Staff{ID: u.ID, Email: u.Email, Role: u.Role, Permissions: a.Auth.Permissions(u.Role)}, ok && a.Auth.Can(u, auth.PermitBackOffice) && !a.lacksSecondFactor(r, u)
 		},
-		Recent: a.Auth.RequireRecentAuth, SecondFactor: a.moneySecondFactor(),
+		Recent: a.Auth.RequireRecentAuth, SecondFactor: a.moneySecondFactor(), ApproveAbove: a.cfg.ApproveCreditsAbove,
 		Site: a.site, Clock: a.cfg.Clock, Logger: a.cfg.Logger,
 	})
 	return err
@@ -423,6 +423,10 @@ func (a *App) wireTasks() error {
 		}},
 		{"billing_plans", resumeEvery, func(ctx context.Context) error {
 			_, err := a.Billing.FollowPlans(ctx)
+			return err
+		}},
+		{"admin_prices", resumeEvery, func(ctx context.Context) error {
+			_, err := a.Admin.ApplyPrices(ctx)
 			return err
 		}},
 		{"admin_people", catalogueEvery, a.Admin.CountPeople},

@@ -34,6 +34,8 @@ type adjustPage struct {
 	Before credits.Amount `json:"before"`
 	After  credits.Amount `json:"after"`
 	Key    string         `json:"key"`
+	// Asks says that a second person has to approve it.
+	Asks bool `json:"needs_approval"`
 }
 
 var (
@@ -96,7 +98,7 @@ func (a *Admin) previewAdjust(w http.ResponseWriter, r *http.Request) error {
 	if amount > 0 { // debt is paid first
 		after = balance.Available + max(0, amount-balance.Debt)
 	}
-	a.views.Respond(w, r, http.StatusOK, "adjust", adjustPage{a.frame(sectionUsers), user, amount, form.Reason, balance.Available, after, key.String()})
+	a.views.Respond(w, r, http.StatusOK, "adjust", adjustPage{a.frame(sectionUsers), user, amount, form.Reason, balance.Available, after, key.String(), a.needsApproval(amount)})
 	return nil
 }
 
@@ -114,6 +116,9 @@ func (a *Admin) postAdjust(w http.ResponseWriter, r *http.Request) error {
 	user, err := a.cfg.Users.FindUser(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
+	}
+	if a.needsApproval(amount) {
+		return a.ask(w, r, user, amount, form)
 	}
 	var entry credits.Entry
 	err = a.db.InTx(r.Context(), func(ctx context.Context, tx *sqlx.Tx) (err error) {

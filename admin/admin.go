@@ -156,11 +156,18 @@ type Config struct {
 	Reconciler    Reconciler
 	Subscriptions Subscriptions
 	Adjuster      Adjuster
+	// Services are switched and priced. Nil: the section is absent.
+	Services Services
 	// Revenue, Use, Crowd and Lag have the figures of the overview. Nil: those are absent.
 	Revenue Revenue
 	Use     Use
 	Crowd   Crowd
 	Lag     Lag
+	// ApproveAbove is the change of credits, either way, above which a second person with [auth.PermitApprove] has to approve
+	// what one asks for. 0: none needs it.
+	ApproveAbove credits.Amount
+	// Accounts tells whose accounts are. Nil: an account is the user of the same id.
+	Accounts Accounts
 	// RunTask queues a job in a transaction of DB, and tells whether it was added; false: one waits or runs already. Nil:
 	// the buttons for it are absent.
 	RunTask func(ctx context.Context, tx *sqlx.Tx, task Task) (added bool, err error)
@@ -202,6 +209,8 @@ func New(cfg Config) (*Admin, error) {
 		return nil, errors.New("admin: Config.DB is required")
 	case cfg.Staff == nil:
 		return nil, errors.New("admin: Config.Staff is required")
+	case cfg.ApproveAbove < 0:
+		return nil, errors.New("admin: Config.ApproveAbove is below zero")
 	}
 	db, err := database.New(cfg.DB, cfg.ReadDB)
 	if err != nil {

@@ -72,7 +72,7 @@ type till []billing.Payment
 
 func (s till) Payments(_ context.Context, p billing.PaymentsParams) (page []billing.Payment, more bool, err error) {
 	for _, payment := range s {
-		if p.Account == "" || payment.Account == p.Account {
+		if p.Find == "" || payment.Account == p.Find {
 			page = append(page, payment)
 		}
 	}

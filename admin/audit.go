@@ -34,6 +34,8 @@ const (
 	ActionLedgerVerify Action = "ledger_verify"
 
 	ActionPaymentView    Action = "payment_view"
+	ActionPaymentsExport Action = "payments_export"
+	ActionAccountView    Action = "account_view"
 	ActionRefundPreview  Action = "refund_preview"
 	ActionRefund         Action = "refund"
 	ActionRefundsView    Action = "refunds_view"
@@ -56,6 +58,16 @@ const (
 	ActionRoleChange     Action = "role_change"
 	ActionDutiesChange   Action = "duties_change"
 	ActionAuditVerify    Action = "audit_verify"
+	ActionApprovalsView  Action = "approvals_view"
+	ActionApprovalAsk    Action = "approval_ask" // a change of credits that a second person decides about
+	ActionApprove        Action = "approval_approve"
+	ActionServicesView   Action = "services_view"
+	ActionServiceSwitch  Action = "service_switch"
+	ActionServicePrice   Action = "service_price"
+	// ActionServicePriceDue is a price that came to hold at its moment, under the name of who set it.
+	ActionServicePriceDue    Action = "service_price_due"
+	ActionServicePriceCancel Action = "service_price_cancel"
+	ActionRefuse             Action = "approval_refuse"
 )
 
 // Record is one line of the audit log. Lines are never changed or removed.

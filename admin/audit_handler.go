@@ -41,11 +41,12 @@ type auditVerified struct {
 }
 
 var actions = []Action{ActionOverview, ActionUserSearch, ActionUserView, ActionAdjustPreview, ActionAdjust, ActionLedgerView, ActionLedgerVerify, ActionPaymentsView,
-	ActionPaymentView, ActionRefundPreview, ActionRefund, ActionRefundsView, ActionRefundView, ActionRefundStats, ActionDisputesView, ActionDisputeView,
+	ActionPaymentView, ActionPaymentsExport, ActionAccountView, ActionRefundPreview, ActionRefund, ActionRefundsView, ActionRefundView, ActionRefundStats, ActionDisputesView, ActionDisputeView,
 	ActionProductsView, ActionProductArrange, ActionProductSync, ActionProductsSync, ActionReconcileView, ActionReconcile, ActionJobsView, ActionJobRetry,
 	ActionJobCancel, ActionEventsView,
 	ActionEventView, ActionEventStats, ActionEventReveal, ActionEventRetry, ActionEventSkip, ActionEventReplay, ActionEventSpan, ActionRoleChange,
-	ActionDutiesChange, ActionAuditView, ActionAuditExport, ActionAuditVerify}
+	ActionDutiesChange, ActionApprovalsView, ActionApprovalAsk, ActionApprove, ActionRefuse, ActionServicesView,
+	ActionServiceSwitch, ActionServicePrice, ActionServicePriceDue, ActionServicePriceCancel, ActionAuditView, ActionAuditExport, ActionAuditVerify}
 
 // auditFilter reads the filters from the address. The last day counts whole.
 func auditFilter(r *http.Request) (AuditParams, error) {

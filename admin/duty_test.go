@@ -8,11 +8,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/quickscale/quickscale/admin"
 	"github.com/quickscale/quickscale/auth"
+	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/internal/database"
 	"github.com/quickscale/quickscale/internal/dbtest"
 	"github.com/quickscale/quickscale/webhook"
@@ -26,7 +28,9 @@ var permitted = map[admin.Action]string{
 	admin.ActionRefundPreview: "fa", admin.ActionRefund: "fa",
 	admin.ActionAdjustPreview: "sfar", admin.ActionAdjust: "sfar",
 	admin.ActionProductArrange: "fa", admin.ActionProductSync: "fa", admin.ActionProductsSync: "fa",
-	admin.ActionRoleChange: "a", admin.ActionDutiesChange: "a", admin.ActionAuditExport: "far",
+	admin.ActionRoleChange: "a", admin.ActionDutiesChange: "a", admin.ActionAuditExport: "far", admin.ActionPaymentsExport: "far",
+	admin.ActionServiceSwitch: "dar", admin.ActionServicePrice: "dar", admin.ActionServicePriceCancel: "dar",
+	admin.ActionApprove: "fa", admin.ActionRefuse: "fa",
 }
 
 // looks are the actions that everybody in the back office may do.
@@ -34,57 +38,62 @@ var looks = []admin.Action{
 	admin.ActionOverview, admin.ActionAuditView, admin.ActionAuditVerify, admin.ActionUserSearch, admin.ActionUserView, admin.ActionLedgerView, admin.ActionLedgerVerify,
 	admin.ActionPaymentsView, admin.ActionPaymentView, admin.ActionRefundsView, admin.ActionRefundStats, admin.ActionRefundView, admin.ActionDisputesView,
 	admin.ActionDisputeView, admin.ActionReconcileView, admin.ActionJobsView, admin.ActionProductsView, admin.ActionEventsView, admin.ActionEventStats,
-	admin.ActionEventView,
+	admin.ActionEventView, admin.ActionApprovalsView, admin.ActionServicesView, admin.ActionAccountView,
 }
 
+// refunds has a name of its own, since one of its methods has that of the type.
+type refunds interface{ admin.Refunds }
+
 func TestPermissions_OfEveryRouteForEveryDuty(t *testing.T) {
-	runMoney(t, func(t *testing.T, c *counter) {
-		roles, err := auth.New(auth.Config{DB: c.db.Writer(), ReadDB: c.db.Reader(), Mail: noMail{}, BaseURL: "https://x.example"})
-		require.NoError(t, err)
-		c.reset(func(cfg *admin.Config) {
-			cfg.Roles = roles
-			cfg.ReplaySpan = func(context.Context, webhook.SpanParams) (webhook.Span, error) { return webhook.Span{}, nil }
-		})
-		people := map[string]*admin.Staff{"": nil, "r": {ID: "r", Role: auth.RoleStaff, Permissions: roles.Permissions(auth.RoleStaff)},
-			"A": {ID: "A", Role: auth.RoleAdmin, Permissions: roles.Permissions(auth.RoleAdmin)}}
-		for _, d := range []admin.Duty{admin.DutyView, admin.DutySupport, admin.DutyFinance, admin.DutyDeveloper, admin.DutyAdmin} {
-			who := &admin.Staff{ID: string(d), Role: auth.RoleStaff, Permissions: roles.Permissions(auth.RoleStaff)}
-			people[string(d)[:1]] = who
-			tx, err := c.db.Writer().Beginx()
-			require.NoError(t, err)
-			_, err = c.SetDutiesTx(t.Context(), tx, who.ID, []admin.Duty{d})
-			require.NoError(t, err)
-			require.NoError(t, tx.Commit())
-		}
-		walked := map[admin.Action]bool{}
-		const reached = 299
-		type address struct {
-			method, path string
-			action       admin.Action
-		}
-		var all []address
-		handler := c.Walk(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(reached) }, func(method, path string, action admin.Action) {
-			all = append(all, address{method, strings.NewReplacer("{id}", "x", "{$}", "").Replace(path), action})
-			walked[action] = true
-		})
-		for _, at := range all {
-			allowed, listed := permitted[at.action]
-			require.True(t, listed || slices.Contains(looks, at.action), "%s is in no table of this test", at.action)
-			for name, who := range people {
-				c.staff = who
-				w := httptest.NewRecorder()
-				handler.ServeHTTP(w, httptest.NewRequest(at.method, at.path, nil))
-				want := http.StatusNotFound
-				if who != nil && (name == "A" || !listed || strings.Contains(allowed, name)) {
-					want = reached
-				}
-				assert.Equal(t, want, w.Code, "%s %s as %q", at.method, at.path, name)
-			}
-		}
-		for action := range permitted {
-			assert.True(t, walked[action], "no route does %s", action)
-		}
+	t.Parallel()
+	// No page is asked for anything, so that the sources need not answer.
+	c := newOffice(t, dbtest.SQLite(t, schema), func(cfg *admin.Config) {
+		cfg.Refunds, cfg.Catalogue, cfg.Reconciler, cfg.Jobs = struct{ refunds }{}, struct{ admin.Catalogue }{}, struct{ admin.Reconciler }{}, struct{ admin.Jobs }{}
+		cfg.Services, cfg.Adjuster, cfg.Roles, cfg.ApproveAbove = struct{ admin.Services }{}, struct{ admin.Adjuster }{}, struct{ admin.Roles }{}, credits.Credit
+		cfg.Accounts = struct{ admin.Accounts }{}
+		cfg.RunTask = func(context.Context, *sqlx.Tx, admin.Task) (bool, error) { return false, nil }
+		cfg.ReplaySpan = func(context.Context, webhook.SpanParams) (webhook.Span, error) { return webhook.Span{}, nil }
 	})
+	roles := c.users
+	people := map[string]*admin.Staff{"": nil, "r": {ID: "r", Role: auth.RoleStaff, Permissions: roles.Permissions(auth.RoleStaff)},
+		"A": {ID: "A", Role: auth.RoleAdmin, Permissions: roles.Permissions(auth.RoleAdmin)}}
+	for _, d := range []admin.Duty{admin.DutyView, admin.DutySupport, admin.DutyFinance, admin.DutyDeveloper, admin.DutyAdmin} {
+		who := &admin.Staff{ID: string(d), Role: auth.RoleStaff, Permissions: roles.Permissions(auth.RoleStaff)}
+		people[string(d)[:1]] = who
+		tx, err := c.db.Writer().Beginx()
+		require.NoError(t, err)
+		_, err = c.SetDutiesTx(t.Context(), tx, who.ID, []admin.Duty{d})
+		require.NoError(t, err)
+		require.NoError(t, tx.Commit())
+	}
+	walked := map[admin.Action]bool{}
+	const reached = 299
+	type address struct {
+		method, path string
+		action       admin.Action
+	}
+	var all []address
+	handler := c.Walk(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(reached) }, func(method, path string, action admin.Action) {
+		all = append(all, address{method, strings.NewReplacer("{id}", "x", "{change}", "y", "{$}", "").Replace(path), action})
+		walked[action] = true
+	})
+	for _, at := range all {
+		allowed, listed := permitted[at.action]
+		require.True(t, listed || slices.Contains(looks, at.action), "%s is in no table of this test", at.action)
+		for name, who := range people {
+			c.staff = who
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, httptest.NewRequest(at.method, at.path, nil))
+			want := http.StatusNotFound
+			if who != nil && (name == "A" || !listed || strings.Contains(allowed, name)) {
+				want = reached
+			}
+			assert.Equal(t, want, w.Code, "%s %s as %q", at.method, at.path, name)
+		}
+	}
+	for action := range permitted {
+		assert.True(t, walked[action], "no route does %s", action)
+	}
 }
 
 func TestDuties_AreGivenByWhoMayAndHoldAtOnce(t *testing.T) {

@@ -82,7 +82,10 @@ func (a *Admin) routes() []route {
 		routes = append(routes, view("/ledger", ActionLedgerView, a.showLedger), post("/ledger/verify", ActionLedgerVerify, a.verifyLedger))
 	}
 	if a.cfg.Payments != nil {
-		routes = append(routes, view("/payments", ActionPaymentsView, a.listPayments))
+		routes = append(routes, view("/payments", ActionPaymentsView, a.listPayments), download("/payments.csv", ActionPaymentsExport, a.exportPayments))
+	}
+	if a.cfg.Accounts != nil {
+		routes = append(routes, view("/accounts/{id}", ActionAccountView, a.showAccount))
 	}
 	routes = append(routes, a.moneyRoutes()...)
 	return append(routes, a.eventRoutes()...)
@@ -138,6 +141,16 @@ func (a *Admin) moneyRoutes() (routes []route) {
 			act("/jobs/{id}/cancel", ActionJobCancel, a.postJob(ActionJobCancel, a.cfg.Jobs.JobCancelTx)),
 		)
 	}
+	if a.cfg.Services != nil {
+		routes = append(routes,
+			view("/services", ActionServicesView, a.listServices),
+			act("/services/switch", ActionServiceSwitch, a.postSwitch),
+			view("/services/{id}", ActionServicesView, a.showService),
+			act("/services/{id}/price", ActionServicePrice, a.postPrice),
+			view("/services/{id}/price", ActionServicesView, a.backTo("/services/")),
+			act("/services/{id}/price/{change}/cancel", ActionServicePriceCancel, a.postCancelPrice),
+		)
+	}
 	if a.cfg.Catalogue != nil {
 		routes = append(routes,
 			view("/products", ActionProductsView, a.listProducts),
@@ -154,6 +167,14 @@ func (a *Admin) moneyRoutes() (routes []route) {
 			view("/users/{id}/credits/preview", ActionUserView, a.backTo("/users/")),
 			act("/users/{id}/credits", ActionAdjust, a.postAdjust),
 		)
+		if a.cfg.ApproveAbove > 0 {
+			routes = append(routes,
+				view("/approvals", ActionApprovalsView, a.listApprovals),
+				view("/approvals/{id}", ActionApprovalsView, a.showApproval),
+				act("/approvals/{id}/approve", ActionApprove, a.postApprove),
+				act("/approvals/{id}/refuse", ActionRefuse, a.postRefuse),
+			)
+		}
 	}
 	return routes
 }
@@ -231,11 +252,19 @@ type frame struct {
 	Sections []section `json:"-"`
 	// Opens says that payments have pages of their own.
 	Opens bool `json:"-"`
+	// AccountPath is below which accounts have pages. Empty: they have none.
+	AccountPath string `json:"-"`
 }
 
 // frame marks the section called current.
 func (a *Admin) frame(current string) frame {
 	f := frame{Path: a.cfg.Path, Opens: a.cfg.Refunds != nil}
+	switch {
+	case a.cfg.Accounts != nil:
+		f.AccountPath = a.cfg.Path + "/accounts"
+	case a.cfg.Users != nil:
+		f.AccountPath = a.cfg.Path + "/users"
+	}
 	add := func(present bool, label, address string) {
 		if present {
 			f.Sections = append(f.Sections, section{label, a.cfg.Path + address, label == current})
@@ -243,11 +272,13 @@ func (a *Admin) frame(current string) frame {
 	}
 	add(true, sectionOverview, "/")
 	add(a.cfg.Users != nil, sectionUsers, "/users")
+	add(a.cfg.ApproveAbove > 0 && a.cfg.Users != nil && a.cfg.Ledger != nil && a.cfg.Adjuster != nil, sectionApprovals, "/approvals")
 	add(a.cfg.Verifier != nil, sectionLedger, "/ledger")
 	add(a.cfg.Payments != nil, sectionPayments, "/payments")
 	add(a.cfg.Refunds != nil, sectionRefunds, "/refunds")
 	add(a.cfg.Refunds != nil, sectionDisputes, "/disputes")
 	add(a.cfg.Catalogue != nil, sectionProducts, "/products")
+	add(a.cfg.Services != nil, sectionServices, "/services")
 	add(a.cfg.Reconciler != nil, sectionReconcile, "/reconcile")
 	add(a.cfg.Events != nil, sectionEvents, "/webhooks")
 	add(a.cfg.Jobs != nil, sectionJobs, "/jobs")
@@ -269,6 +300,8 @@ const (
 	sectionReconcile = "Reconcile"
 	sectionJobs      = "Jobs"
 	sectionAudit     = "Audit log"
+	sectionApprovals = "Approvals"
+	sectionServices  = "Services"
 )
 
 // next is the address of a list's next page: the same filters, and where it begins. Empty when there is none.

@@ -312,6 +312,15 @@ func (a *Admin) fillNeeds(ctx context.Context, p *overviewPage) error {
 			}
 		}
 	}
+	if a.cfg.ApproveAbove > 0 {
+		waiting, more, err := a.Approvals(ctx, ApprovalsParams{Waiting: true, Limit: MaxPage})
+		if err != nil {
+			return err
+		}
+		if len(waiting) > 0 {
+			p.Needs = append(p.Needs, need{"Changes of credits that await a second person: " + atMost(len(waiting), more), a.cfg.Path + "/approvals"})
+		}
+	}
 	if a.cfg.Use != nil {
 		faults, err := a.cfg.Use.Faults(ctx, a.now().Add(-faultsFor))
 		if err != nil {

@@ -9,8 +9,11 @@ import (
 // pageData has for each page a value of the type that it is drawn with, by which templates that replace it are checked.
 func pageData() map[string]any {
 	return map[string]any{
+		"account":        accountPage{},
 		"acted":          actedPage{},
 		"adjust":         adjustPage{},
+		"approval":       approvalPage{},
+		"approvals":      approvalsPage{},
 		"audit":          auditPage{},
 		"dispute":        disputePage{},
 		"disputes":       disputesPage{},
@@ -25,6 +28,8 @@ func pageData() map[string]any {
 		"refund_preview": refundPreviewPage{},
 		"refund_stats":   refundStatsPage{},
 		"refunds":        refundsPage{},
+		"service":        servicePage{},
+		"services":       servicesPage{},
 		"user":           userPage{},
 		"users":          usersPage{},
 		"webhook":        eventPage{},

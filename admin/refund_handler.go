@@ -29,8 +29,7 @@ type paymentPage struct {
 	Reasons  []string               `json:"-"`
 	Form     refundForm             `json:"-"`
 	// Stripe is where the Dashboard shows it. Empty: nowhere.
-	Stripe   string `json:"stripe_url,omitempty"`
-	HasUsers bool   `json:"-"`
+	Stripe string `json:"stripe_url,omitempty"`
 	// CanRefund tells that who asks may.
 	CanRefund bool `json:"-"`
 }
@@ -77,7 +76,7 @@ func (a *Admin) paymentPage(r *http.Request, form refundForm) (page paymentPage,
 	if err != nil {
 		return page, err
 	}
-	page = paymentPage{frame: a.frame(sectionPayments), Payment: paymentLine{p, p.Account}, Reasons: refundReasons, Form: form, HasUsers: a.cfg.Users != nil,
+	page = paymentPage{frame: a.frame(sectionPayments), Payment: paymentLine{p, p.Account}, Reasons: refundReasons, Form: form,
 		CanRefund: a.mayDo(r, ActionRefund)}
 	if p.IntentID != "" {
 		page.Stripe = a.stripeURL("/payments/" + p.IntentID)

@@ -25,13 +25,15 @@ var needed = map[Action]auth.Permission{
 	ActionRefundPreview: auth.PermitRefund, ActionRefund: auth.PermitRefund,
 	ActionAdjustPreview: auth.PermitAdjustCredits, ActionAdjust: auth.PermitAdjustCredits,
 	ActionProductArrange: auth.PermitProducts, ActionProductSync: auth.PermitProducts, ActionProductsSync: auth.PermitProducts,
-	ActionAuditExport: auth.PermitExport,
+	ActionAuditExport: auth.PermitExport, ActionPaymentsExport: auth.PermitExport, ActionApprove: auth.PermitApprove, ActionRefuse: auth.PermitApprove,
+	ActionServiceSwitch: auth.PermitServices, ActionServicePrice: auth.PermitServices, ActionServicePriceCancel: auth.PermitServices,
 }
 
 // guarded are the actions that move money or credits, or give power: who does them has proved lately who they are. The
 // previews are among them, so that nobody is asked between a preview and what it shows.
 var guarded = map[Action]bool{
 	ActionRefundPreview: true, ActionRefund: true, ActionAdjustPreview: true, ActionAdjust: true, ActionRoleChange: true, ActionDutiesChange: true,
+	ActionApprove: true, ActionServicePrice: true,
 }
 
 var errSecondFactor = problem.New(problem.CodeForbidden, "This needs a second step at your log-in. Set one up under Account, Security, and come back.")

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -90,14 +89,8 @@ func (a *Admin) userPage(r *http.Request) (page userPage, err error) {
 			return page, err
 		}
 	}
-	if a.cfg.Subscriptions != nil {
-		s, err := a.cfg.Subscriptions.FindSubscription(ctx, user.AccountID)
-		switch {
-		case err == nil:
-			page.Subscription = &s
-		case !errors.Is(err, billing.ErrNoSubscription):
-			return page, err
-		}
+	if page.Subscription, err = a.subscription(ctx, user.AccountID); err != nil {
+		return page, err
 	}
 	if a.cfg.Refunds != nil {
 		if page.Refunds, _, err = a.cfg.Refunds.Refunds(ctx, billing.RefundsParams{Account: user.AccountID, Limit: overviewRows}); err != nil {

@@ -39,6 +39,10 @@ func (a *Auth) AddChrome(r *http.Request, c *web.Chrome) {
 
 // ownChrome surrounds the pages where the host has no site.
 func (a *Auth) ownChrome(r *http.Request) (c web.Chrome) {
+	c.LoginURL, c.SignupURL, c.LogoutURL = a.cfg.Path+"/login", a.cfg.Path+"/signup", a.cfg.Path+"/logout"
+	if u, ok := UserFrom(r.Context()); ok {
+		c.Person = &web.Person{Name: u.Name, Email: u.Email, AccountURL: a.cfg.AccountPath + "/"}
+	}
 	a.AddChrome(r, &c)
 	return c
 }

@@ -46,9 +46,6 @@ func EmailKey(s string) (shown, key string, err error) {
 	return e.shown, e.key, err
 }
 
-// ParseKey cuts an API key into its parts.
-func ParseKey(s string) (prefix, secret string, ok bool) { return parseKey(s) }
-
 // IsSecret tells that s has the form of a session's or a link's token.
 func IsSecret(s string) bool { return isSecret(s) }
 

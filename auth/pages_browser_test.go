@@ -38,6 +38,12 @@ func TestBrowser_Pages(t *testing.T) {
 				assert.Equal(t, 1, b.Count("h1"), path)
 			}
 			look("/auth/login?next=/account/security", "login")
+			b.Phone()
+			if scripts {
+				b.Press("[data-burger]")
+			}
+			b.Click(`#menu a[href="/auth/signup"]`) // the menu of a phone leads on with scripts and without
+			b.See("Have an account?")
 			look("/auth/signup", "signup")
 			look("/auth/password/forgot", "forgot")
 			look("/auth/verify/resend", "resend")
@@ -69,6 +75,28 @@ func TestBrowser_Pages(t *testing.T) {
 			look("/account/", "dashboard")
 			look("/account/security", "security")
 			look("/account/api-keys", "api-keys")
+			look("/account/profile", "profile")
+			o, err := a.CreateOrganisation(t.Context(), auth.CreateOrganisationParams{UserID: u.ID, Name: "Acme"})
+			require.NoError(t, err)
+			_, _, err = a.CreateAPIKey(t.Context(), auth.CreateAPIKeyParams{UserID: u.ID, AccountID: o.ID, Name: "Build server"})
+			require.NoError(t, err)
+			b.Go(at + "/account/organisation")
+			b.Choose("#account-switch", o.ID)
+			b.Click(".qs-switch button")
+			b.See("Hello, Ada")
+			look("/account/organisation", "organisation")
+			look("/account/organisation/api-keys", "organisation-keys")
+			look("/account/organisation/delete", "organisation-delete")
+			b.Type("#f-name", "Acme")
+			b.Click("main form button")
+			b.See("Until then you can keep it")
+			b.Screenshot("auth-organisation-ends" + map[bool]string{true: "", false: "-nojs"}[scripts])
+			b.Click("main form button")
+			b.See("Acme stays")
+			look("/account/delete", "delete")
+			look("/auth/unsubscribe?token=x", "unsubscribe-broken")
+			require.NoError(t, a.SwitchAccount(t.Context(), u.ID, sessionNow(t, a, u), u.AccountID))
+			b.Go(at + "/account/api-keys")
 			b.Type("#f-name", "Deployment")
 			b.Click(`form[action="/account/api-keys"] button`)
 			b.See("qs_live_")
@@ -133,4 +161,13 @@ func TestBrowser_PasswordStrengthIsShownWhileTyping(t *testing.T) {
 	require.NoError(t, err)
 	defer res.Body.Close()
 	assert.Equal(t, http.StatusOK, res.StatusCode)
+}
+
+// sessionNow is the latest log-in of a person.
+func sessionNow(t *testing.T, a *auth.Auth, u auth.User) string {
+	t.Helper()
+	sessions, _, err := a.Sessions(t.Context(), auth.SessionsParams{UserID: u.ID, Limit: 1})
+	require.NoError(t, err)
+	require.NotEmpty(t, sessions)
+	return sessions[0].ID
 }

@@ -92,7 +92,9 @@ func TestFigures_OfDaysAreTheFullSums(t *testing.T) {
 				byKey[f.Day+f.Currency] = f
 			}
 			assert.Equal(t, *want, byKey)
-			assert.True(t, slices.IsSortedFunc(got, func(a, b billing.DayFigures) int { return slices.Compare([]string{a.Day, a.Currency}, []string{b.Day, b.Currency}) }))
+			assert.True(t, slices.IsSortedFunc(got, func(a, b billing.DayFigures) int {
+				return slices.Compare([]string{a.Day, a.Currency}, []string{b.Day, b.Currency})
+			}))
 		}
 		figures, err = s.Figures(t.Context(), billing.FiguresParams{From: begin.AddDate(0, 0, 2), MonthsFrom: begin.AddDate(0, 1, 0)})
 		require.NoError(t, err)

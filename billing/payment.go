@@ -243,6 +243,13 @@ type PaymentsParams struct {
 	// Type and Status, when set, choose those that have them.
 	Type   PaymentType
 	Status PaymentStatus
+	// Find chooses, for staff, those with an id or a number: the payment's or the account's, a receipt's (RCP-…), the customer's
+	// e-mail address in any case, or Stripe's id of a payment intent, charge, invoice, checkout session, subscription,
+	// customer, refund or dispute. Empty: all.
+	Find string
+	// Least and Most bound the amount in minor units, both included, and Currency is theirs. Nil and empty: no bound.
+	Least, Most *int64
+	Currency    string
 	// From and Until, when set, choose those that were made at or after the one and before the other.
 	From  time.Time
 	Until time.Time
@@ -254,11 +261,21 @@ type PaymentsParams struct {
 
 // Payments returns a page of payments, newest first, and whether older ones follow.
 func (b *Billing) Payments(ctx context.Context, p PaymentsParams) (payments []Payment, more bool, err error) {
-	// Runs along qs_billing_payments_account, or the primary key.
+	// Runs along the primary key, qs_billing_payments_account, or the index of what is searched by.
 	l := database.NewList(`SELECT ` + paymentColumns + ` FROM qs_billing_payments`)
 	l.If(p.Account != "", `account_id = ?`, p.Account)
 	l.If(p.Type != "", `type = ?`, p.Type)
 	l.If(p.Status != "", `status = ?`, p.Status)
+	if found, with := p.where(); found != "" {
+		l.And(found, with...)
+	}
+	if p.Least != nil {
+		l.And(`amount >= ?`, *p.Least)
+	}
+	if p.Most != nil {
+		l.And(`amount <= ?`, *p.Most)
+	}
+	l.If(p.Currency != "", `currency = ?`, p.Currency)
 	l.If(!p.From.IsZero(), `created_at >= ?`, database.At(p.From))
 	l.If(!p.Until.IsZero(), `created_at < ?`, database.At(p.Until))
 	l.If(p.Before != uuid.Nil, `id < ?`, p.Before)

@@ -97,7 +97,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newInit(), newEject(), newUp(), newDown(), newPs(), newLogs(), newShell(), newDestroy(), newCheck(), newVersion(), newConfig(), newMigrate(), newCredits(), newAPIKey())
 	root.AddCommand(newServices()...)
-	root.AddCommand(newSyncBack(), newUpgrade(), newOpenAPI(), newMaintenance())
+	root.AddCommand(newSyncBack(), newUpgrade(), newOpenAPI(), newMaintenance(), newDB())
 	root.AddCommand(newBilling(), newLedger(), newAudit(), newStripe(), newWebhook(), newUser())
 	return root
 }

@@ -11,7 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/mod/modfile"
+
+	"github.com/quickscale/quickscale/internal/modtest"
 )
 
 const servicesMain = `package main
@@ -58,24 +59,7 @@ func first(_ context.Context, _ *services.Call, in Input) (map[string]string, er
 // serviceProject is a host's module that requires this library.
 func serviceProject(t *testing.T) string {
 	t.Helper()
-	root, err := filepath.Abs("../..")
-	require.NoError(t, err)
-	text, err := os.ReadFile(filepath.Join(root, "go.mod"))
-	require.NoError(t, err)
-	mod, err := modfile.Parse("go.mod", text, nil)
-	require.NoError(t, err)
-	require.NoError(t, mod.AddModuleStmt("example.com/acme"))
-	require.NoError(t, mod.AddRequire("github.com/quickscale/quickscale", "v0.0.0"))
-	require.NoError(t, mod.AddReplace("github.com/quickscale/quickscale", "", root, ""))
-	text, err = mod.Format()
-	require.NoError(t, err)
-	sums, err := os.ReadFile(filepath.Join(root, "go.sum"))
-	require.NoError(t, err)
-	dir := t.TempDir()
-	for name, content := range map[string][]byte{"go.mod": text, "go.sum": sums, "main.go": []byte(servicesMain), "first.go": []byte(servicesFirst), "first_test.go": []byte("package main\n")} {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
-	}
-	return dir
+	return modtest.New(t, "-- main.go --\n"+servicesMain+"-- first.go --\n"+servicesFirst+"-- first_test.go --\npackage main\n")
 }
 
 // in runs the program in a folder.

@@ -77,7 +77,7 @@ func TestSyncBack_FromPreviewToRestore(t *testing.T) {
 	p := project(t, params, files)
 	assert.Contains(t, p.ok("sync-back", "--preview"), "the templates make this project already")
 
-	p.replace("templates/home.html", "See the prices", "What it costs")
+	p.replace("templates/about.html", "how to reach you", "where you are")
 	p.replace("main.go", "// run serves", "// run starts acme: it serves")
 	p.write("NOTES.md", "new\n")
 	p.write(".env", "QUICKSCALE_SECRET_KEY=secret\n")
@@ -85,13 +85,13 @@ func TestSyncBack_FromPreviewToRestore(t *testing.T) {
 	was := place{t: t, dir: filepath.Join(clone.dir, filepath.FromSlash(scaffold.Folder))}
 	out := p.ok("sync-back", "--preview")
 	for _, said := range []string{
-		"change templates/home.html (safe)", "+<a class=\"button is-medium\" href=\"/billing/\">What it costs</a>", "change main.go (careful)",
+		"change templates/about.html (safe)", "+<p>Say here who makes [[.Title]], and where you are.", "change main.go (careful)",
 		"// run starts [[.Name]]: it serves", "add NOTES.md (safe)", "delete Makefile (careful)", "+++ /dev/null", "this is a preview",
 	} {
 		assert.Contains(t, out, said)
 	}
 	assert.NotContains(t, out, "secret")
-	assert.Contains(t, was.read("templates/home.html.tmpl"), "See the prices")
+	assert.Contains(t, was.read("templates/about.html.tmpl"), "how to reach you")
 
 	var done struct {
 		Changes []struct{ File, Diff string }
@@ -118,7 +118,7 @@ func TestSyncBack_FromPreviewToRestore(t *testing.T) {
 	assert.Contains(t, p.ok("sync-back", "--preview"), "already", "the project begins from what was synced")
 
 	out = p.ok("sync-back", "--restore")
-	assert.Contains(t, out, "home.html.tmpl")
+	assert.Contains(t, out, "about.html.tmpl")
 	assert.NoFileExists(t, filepath.Join(was.dir, "NOTES.md.tmpl"))
 	assert.Contains(t, p.fails(3, "sync-back", "--restore=nonsense"), done.Backup)
 	clone.git("add", ".")
@@ -127,13 +127,13 @@ func TestSyncBack_FromPreviewToRestore(t *testing.T) {
 	assert.Contains(t, p.ok("sync-back", "--preview"), "4 of 4 changes can go back")
 
 	// What cannot go back by itself stays, and is told.
-	p.replace("templates/home.html", ">Acme<", ">Other<")
+	p.replace("templates/about.html", "who makes Acme", "who makes Other")
 	code, out, problems := p.run("", "sync-back", "--apply")
 	assert.Equal(t, 1, code)
-	assert.Contains(t, out, "change templates/home.html (safe): not carried over")
+	assert.Contains(t, out, "change templates/about.html (safe): not carried over")
 	assert.Contains(t, out, "3 of 4 changes are in")
 	assert.Contains(t, problems, "listed with why")
-	assert.Contains(t, was.read("templates/home.html.tmpl"), "See the prices")
+	assert.Contains(t, was.read("templates/about.html.tmpl"), "how to reach you")
 }
 
 func TestSyncBack_RefusesWhatItCannotBeSureOf(t *testing.T) {
@@ -188,7 +188,7 @@ func TestUpgrade_OfAnOlderProjectThatHasGrown(t *testing.T) {
 	p.replace("go.mod", "go 1.26.8", "go 1.26.0")
 	p.write("go.sum", place{t: t, dir: checkout(t)}.read("go.sum"))
 	p.replace("README.md", "# Acme\n", "# Acme, the text company\n")
-	p.replace("main.go", "	env.Config.Name = \"Acme\"\n", "	env.Config.Name = \"Acme\"\n	env.Config.AdminEmail = \"boss@example.com\"\n")
+	p.replace("main.go", "	env.Config.DB, env.Config.ReadDB =", "	env.Config.AdminEmail = \"boss@example.com\"\n	env.Config.DB, env.Config.ReadDB =")
 	p.replace("services/wordcount/wordcount.go", `Title: "Word count"`, `Title: "Count words"`)
 	p.write("templates/pricing.html", "mine\n")
 	require.NoError(t, os.Remove(filepath.Join(p.dir, "Dockerfile")))
@@ -209,7 +209,8 @@ func TestUpgrade_OfAnOlderProjectThatHasGrown(t *testing.T) {
 	}
 	assert.Equal(t, map[string]string{
 		"services/wordcount/wordcount.go": "merged", "services/wordcount/wordcount_test.go": "updated", "README.md": "merged", ".env.example": "updated", ".dockerignore": "updated",
-	}, outcomes, "main.go and the Dockerfile are the project's: the scaffold has not changed them")
+		"main.go": "merged", "routes.go": "updated", "templates/home.html": "removed",
+	}, outcomes, "the Dockerfile is the project's: the scaffold has not changed it")
 	assert.Contains(t, plan.GoMod, "+go 1.26.8")
 	assert.Equal(t, before, p.read("services/wordcount/wordcount.go"), "nothing is changed without --apply")
 
@@ -222,7 +223,7 @@ func TestUpgrade_OfAnOlderProjectThatHasGrown(t *testing.T) {
 			assert.Contains(t, p.read(f.Path), "# Acme, the text company\n")
 			assert.Contains(t, p.read(f.Path), scaffold.RecordFile)
 		case "main.go":
-			assert.Equal(t, strings.Replace(string(f.Content), "	env.Config.Name = \"Acme\"\n", "	env.Config.Name = \"Acme\"\n	env.Config.AdminEmail = \"boss@example.com\"\n", 1), p.read(f.Path))
+			assert.Equal(t, strings.Replace(string(f.Content), "	env.Config.DB, env.Config.ReadDB =", "	env.Config.AdminEmail = \"boss@example.com\"\n	env.Config.DB, env.Config.ReadDB =", 1), p.read(f.Path))
 		case "services/wordcount/wordcount.go":
 			assert.Equal(t, strings.Replace(string(f.Content), `"Word count"`, `"Count words"`, 1), p.read(f.Path))
 		case "go.mod", "Dockerfile":

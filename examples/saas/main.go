@@ -11,37 +11,30 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/quickscale/quickscale"
+	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/examples/services/textanalysis"
 	"github.com/quickscale/quickscale/services"
+	"github.com/quickscale/quickscale/telemetry"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Getenv, os.Stdout)
+	getenv, err := quickscale.Settings(os.Args[1:], os.Getenv)
+	if err == nil {
+		err = run(ctx, getenv, os.Stdout)
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
-
-// How long the server waits for a client, and the whole process for what is under way when it is told to stop.
-const (
-	readHeaderTimeout = 10 * time.Second
-	readTimeout       = 30 * time.Second
-	writeTimeout      = 90 * time.Second
-	idleTimeout       = 2 * time.Minute
-	shutdownTimeout   = 30 * time.Second
-)
 
 // run serves until ctx ends, then finishes its requests and jobs.
 func run(ctx context.Context, getenv func(string) string, out io.Writer) (err error) {
@@ -57,7 +50,13 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) (err er
 
 	env.Config.DB, env.Config.ReadDB = pools.DB, pools.ReadDB
 	env.Config.Name = "Acme Text"
+	metrics, err := telemetry.New()
+	if err != nil {
+		return err
+	}
+	env.Config.Metrics = metrics.Provider()
 	env.Config.Public = words()
+	env.Config.ApproveCreditsAbove = 1000 * credits.Credit
 	app, err := quickscale.New(env.Config)
 	if err != nil {
 		return err
@@ -71,33 +70,18 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) (err er
 	if err := seed(ctx, app, env); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", env.Addr)
+	listener, err := quickscale.Listen(ctx, env.Addr)
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w; another address goes into QUICKSCALE_ADDR", env.Addr, err)
+		return err
 	}
 	if err := app.Start(ctx); err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	banner(out, app, env)
-	return serve(ctx, app, listener, routes(app))
-}
-
-// serve answers until ctx ends. Requests finish first, then jobs.
-func serve(ctx context.Context, app *quickscale.App, listener net.Listener, handler http.Handler) error {
-	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-	}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	var err error
-	select {
-	case <-ctx.Done():
-		slog.Info("stopping: requests and jobs finish first")
-	case err = <-failed:
-	}
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
-	defer cancel()
-	return errors.Join(err, server.Shutdown(end), app.Stop(end))
+	mux := http.NewServeMux()
+	mux.Handle("/", routes(app))
+	mux.Handle("GET /metrics", metrics.Handler(env.MetricsToken))
+	return app.Serve(ctx, listener, mux)
 }
 
 // banner tells where everything is, and what is not real.

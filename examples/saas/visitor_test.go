@@ -18,12 +18,12 @@ import (
 
 // visitor is a browser without scripts: it keeps cookies, follows redirects and sends forms.
 type visitor struct {
-	t      *testing.T
+	t      testing.TB
 	base   string
 	client *http.Client
 }
 
-func visit(t *testing.T, p *process) *visitor {
+func visit(t testing.TB, p *process) *visitor {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
 	require.NoError(t, err)

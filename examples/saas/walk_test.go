@@ -32,7 +32,12 @@ func stops(s shown) []stop {
 		return stop{who, name, path, http.StatusUnprocessableEntity, form}
 	}
 	return []stop{
-		{who: "guest", name: "home", path: "/"}, {who: "guest", name: "about", path: "/about"},
+		{who: "guest", name: "home", path: "/"}, {who: "guest", name: "about", path: "/about"}, {who: "user", name: "home-user", path: "/"},
+		{who: "guest", name: "terms", path: "/terms"}, {who: "guest", name: "privacy", path: "/privacy"}, {who: "guest", name: "contact", path: "/contact"},
+		reject("guest", "contact-wrong", "/contact", "name", attack, "email", attack, "message", ""),
+		{who: "guest", name: "gallery", path: "/dev/ui"}, {who: "guest", name: "error-403", path: "/dev/ui/error/403", status: 403}, {who: "guest", name: "error-413", path: "/dev/ui/error/413", status: 413},
+		{who: "guest", name: "error-429", path: "/dev/ui/error/429", status: 429}, {who: "guest", name: "error-500", path: "/dev/ui/error/500", status: 500}, {who: "guest", name: "error-503", path: "/dev/ui/error/503", status: 503},
+		{who: "guest", name: "unsubscribe-none", path: "/auth/unsubscribe", status: 409},
 		{who: "guest", name: "nowhere", path: "/nowhere", status: 404}, {who: "guest", name: "method", path: "/auth/signup/", status: 404},
 		{who: "guest", name: "method-not-allowed", path: "/auth/password/strength", status: 405},
 		{who: "guest", name: "signup", path: "/auth/signup"}, reject("guest", "signup-wrong", "/auth/signup", "email", attack, "password", "short", "name", hostile(120)),
@@ -67,6 +72,7 @@ func stops(s shown) []stop {
 		{who: "user", name: "export", path: "/account/export"}, {who: "user", name: "delete", path: "/account/delete"}, reject("user", "delete-wrong", "/account/delete", "email", attack),
 		{who: "new", name: "organisation-none", path: "/account/organisation"}, reject("new", "organisation-wrong", "/account/organisation", "name", ""),
 		{who: "owner", name: "organisation", path: "/account/organisation"}, reject("owner", "invite-wrong", "/account/organisation/invitations", "email", attack, "role", "member"),
+		{who: "owner", name: "organisation-delete", path: "/account/organisation/delete"}, {who: "owner", name: "member-keys", path: "/account/organisation/api-keys"},
 		{who: "owner", name: "credits-organisation", path: "/credits/"},
 
 		{who: "guest", name: "offers-guest", path: "/billing/"}, {who: "user", name: "offers", path: "/billing/"}, {who: "user", name: "cancel", path: "/billing/cancel"},
@@ -105,6 +111,11 @@ func stops(s shown) []stop {
 		reject("staff", "admin-span-wrong", "/admin/webhooks/span", "from", attack, "to", "", "types", attack, "reason", attack),
 		{who: "staff", name: "admin-acted", path: "/admin/webhooks/replay", form: []string{"status", "done", "dry_run", "true", "reason", attack}},
 		{who: "staff", name: "admin-reconcile", path: "/admin/reconcile"}, {who: "staff", name: "admin-jobs", path: "/admin/jobs"}, {who: "staff", name: "admin-products", path: "/admin/products"},
+		{who: "staff", name: "admin-services", path: "/admin/services"}, {who: "staff", name: "admin-service", path: "/admin/services/text-analysis"},
+		reject("staff", "admin-service-wrong", "/admin/services/text-analysis/price", "rate", attack, "amount", attack, "from", attack, "reason", ""),
+		{who: "staff", name: "admin-approvals-none", path: "/admin/approvals"},
+		{who: "staff", name: "admin-approval", path: at("admin-user") + "/credits", form: []string{"amount", "2000", "reason", hostile(200), "key", "0198c0de-0000-7000-8000-00000000000a"}},
+		{who: "staff", name: "admin-approvals", path: "/admin/approvals"}, {who: "staff", name: "admin-audit-verified", path: "/admin/audit/verify", form: []string{}},
 		{who: "staff", name: "admin-audit", path: "/admin/audit"}, reject("staff", "admin-audit-wrong", "/admin/audit?from="+url.QueryEscape(attack)+"&staff="+url.QueryEscape(attack)),
 
 		{who: "guest", name: "mail", path: "/dev/mail/"}, {who: "guest", name: "mail-none", path: "/dev/mail/?to=" + url.QueryEscape(attack)}, {who: "guest", name: "mail-message", path: at("mail")},
@@ -125,7 +136,7 @@ func TestBrowser_EveryPage(t *testing.T) {
 	here, err := url.Parse(s.base)
 	require.NoError(t, err)
 	s.addPasskey(t, b, here, filled)
-	for _, status := range []string{"400", "401", "402", "404", "405", "409", "422", "502", "503"} {
+	for _, status := range []string{"4", "5"} {
 		b.Expect("status of " + status) // the console tells the statuses of refusals
 	}
 	routes := declared(t)

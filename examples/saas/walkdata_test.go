@@ -66,7 +66,7 @@ func serveSite(tb testing.TB, change ...func(*quickscale.Config)) *site {
 	base := "http://localhost:" + strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 	db := dbtest.SQLite(tb, dbtest.Empty)
 	cfg := quickscale.Config{
-		DB: db.Writer(), ReadDB: db.Reader(), Mode: quickscale.Development, BaseURL: base, Name: "Acme Text", OutboundLoopback: true,
+		DB: db.Writer(), ReadDB: db.Reader(), Mode: quickscale.Development, BaseURL: base, Name: "Acme Text", Public: words(), OutboundLoopback: true,
 		OAuth:  []auth.OAuthProvider{auth.OpenID("acme", "Acme", "http://127.0.0.1:1", "id", "secret")},
 		Logger: slog.New(slog.DiscardHandler),
 	}
@@ -81,12 +81,12 @@ func serveSite(tb testing.TB, change ...func(*quickscale.Config)) *site {
 	handler := routes(app)
 	ctx := context.Background() // the server outlives what asks it
 	require.NoError(tb, app.Migrate(ctx))
-	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: handler, ReadHeaderTimeout: readHeaderTimeout}}
+	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}}
 	server.Start()
 	require.NoError(tb, app.Start(ctx))
 	tb.Cleanup(func() {
 		server.Close()
-		end, cancel := context.WithTimeout(ctx, shutdownTimeout)
+		end, cancel := context.WithTimeout(ctx, quickscale.ShutdownTimeout)
 		defer cancel()
 		require.NoError(tb, app.Stop(end))
 	})
@@ -125,7 +125,6 @@ func (s *site) person(t *testing.T, email, name string, role auth.Role) (auth.Us
 	u, err := s.app.Auth.CreateUser(t.Context(), auth.CreateUserParams{Email: email, Name: name, Password: password, Verified: true, Role: role})
 	require.NoError(t, err)
 	v := visit(t, s.process)
-	v.t = t
 	v.login(email, password)
 	return u, v
 }
@@ -141,7 +140,6 @@ func (s *site) fill(t *testing.T) shown {
 	t.Helper()
 	ctx := t.Context()
 	out := shown{map[string]*visitor{"guest": visit(t, s.process)}, map[string]string{}}
-	out.who["guest"].t = t
 	evil, err := billing.ParseSeed([]byte("products:\n" +
 		"  - {key: evil, name: " + strconv.Quote(attack) + ", description: " + strconv.Quote(attack+strings.Repeat("W", 100)) + ", credits: 123456789.123456, order: 9, prices: [{price: 999999.99 USD}]}\n" +
 		"  - {key: evil-plan, name: " + strconv.Quote(attack) + ", credits: 5, order: 9, features: [evil], prices: [{price: 1.00 USD, every: month}]}\n"))
@@ -346,7 +344,6 @@ func mustQuery(t *testing.T, address, name string) string {
 func (s *site) fillStaff(t *testing.T, u auth.User, out shown) {
 	t.Helper()
 	staff := visit(t, s.process)
-	staff.t = t
 	staff.login(adminEmail, seedPassword)
 	out.who["staff"] = staff
 	out.paths["admin-user"] = "/admin/users/" + u.ID
@@ -356,7 +353,6 @@ func (s *site) fillStaff(t *testing.T, u auth.User, out shown) {
 	out.paths["mail"] = staff.find(staff.get("/dev/mail/"), `href="(/dev/mail/[^"?]+)"`)
 	out.paths["stripe-object"] = staff.find(staff.get("/dev/stripe/objects/customer"), `href="[^"]*(/dev/stripe/object/[^"]+)"`)
 	acting := visit(t, s.process)
-	acting.t = t
 	acting.login(adminEmail, seedPassword)
 	acting.post("/account/impersonation/"+u.ID, "reason", hostile(200))
 	out.who["acting"] = acting

@@ -24,7 +24,8 @@ var routed = map[string]struct {
 }{
 	".":                  {},
 	"examples/saas":      {},
-	"admin":              {names: map[string][]string{"at": {"/admin"}}},
+	"admin":              {},
+	"internal/web":       {names: map[string][]string{"at": {"/dev/ui"}}},
 	"billing":            {names: map[string][]string{"at": {"/billing"}}},
 	"credits":            {names: map[string][]string{"p.cfg.Path": {"/credits"}}},
 	"mail":               {names: map[string][]string{"at": {"/dev/mail"}}},
@@ -36,53 +37,60 @@ var routed = map[string]struct {
 
 // routedFiles say what names stand for in one file, where that is not so in the whole folder.
 var routedFiles = map[string]map[string][]string{
-	"auth/email_handler.go":        {"at": {"/auth/email"}},
-	"auth/magic_handler.go":        {"at": {"/auth/magic"}},
-	"auth/pending_handler.go":      {"at": {"/auth"}, "path": {"/2fa/passkey", "/2fa/setup"}},
-	"auth/confirm_handler.go":      {"at": {"/auth/confirm"}},
-	"auth/oauth_handler.go":        {"at": {"/auth/oauth"}},
-	"auth/organisation_handler.go": {"at": {"/account/organisation"}, "form": {"/name", "/invitations"}},
-	"auth/factor_handler.go":       {"at": {"/account/security"}, "path": {"/backup-codes", "/password/add"}},
-	"auth/profile_handler.go":      {"at": {"/account"}},
-	"services/handler.go":          {"at": {"/services"}},
-	"services/api_handler.go":      {"at": {"/api/v1"}},
-	"services/openapi.go":          {"at": {"/api/v1"}},
+	"public.go":                             {"pricingPath": {"/pricing"}, "aboutPath": {"/about"}, "contactPath": {"/contact"}, "termsPath": {"/terms"}, "privacyPath": {"/privacy"}},
+	"auth/organisation_deletion_handler.go": {"at": {"/account/organisation/delete"}},
+	"auth/member_key_handler.go":            {"at": {"/account/organisation/api-keys"}},
+	"auth/email_handler.go":                 {"at": {"/auth/email"}},
+	"auth/magic_handler.go":                 {"at": {"/auth/magic"}},
+	"auth/pending_handler.go":               {"at": {"/auth"}, "path": {"/2fa/passkey", "/2fa/setup"}},
+	"auth/confirm_handler.go":               {"at": {"/auth/confirm"}},
+	"auth/oauth_handler.go":                 {"at": {"/auth/oauth"}},
+	"auth/organisation_handler.go":          {"at": {"/account/organisation"}, "form": {"/name", "/invitations"}},
+	"auth/factor_handler.go":                {"at": {"/account/security"}, "path": {"/backup-codes", "/password/add"}},
+	"auth/profile_handler.go":               {"at": {"/account"}},
+	"services/handler.go":                   {"at": {"/services"}},
+	"services/api_handler.go":               {"at": {"/api/v1"}},
+	"services/openapi.go":                   {"at": {"/api/v1"}},
 	// Its first lines are the entry pages, its second ones the account's; what there is not is taken off the list.
 	"auth/handler.go": {"at": {"/auth", "/account"}},
 }
 
 // notPages are routes that are declared for GET and are no page, with the reason.
 var notPages = map[string]string{
-	"/healthz":                           "for machines",
-	"/readyz":                            "for machines",
-	"/api/v1/services":                   "JSON only",
-	"/api/v1/services/{name}":            "JSON only",
-	"/api/v1/calls/{id}":                 "JSON only",
-	"/api/v1/credits":                    "JSON only",
-	"/api/v1/usage":                      "JSON only",
-	"/api/v1/openapi.json":               "JSON only",
-	"/admin/audit.csv":                   "a download",
-	"/credits/history.csv":               "a download",
-	"/billing/payments/{id}/receipt.pdf": "a download",
-	"/account/picture/{id}":              "a picture",
-	"/dev/mail":                          "the same page as /dev/mail/",
-	"/dev/mail/{id}/html":                "a mail, which stands in a frame of its page",
-	"/dev/stripe/static/style.css":       "a style sheet",
-	"/account/security/passkeys":         "JSON; people are led to the page Security",
-	"/account/profile/picture":           "a redirect to the form",
-	"/account/security/password":         "a redirect to the form",
-	"/account/security/email":            "a redirect to the form",
-	"/account/security/backup-codes":     "a redirect to the form",
-	"/account/security/password/add":     "a redirect to the form",
-	"/account/organisation/name":         "a redirect to the form",
-	"/account/organisation/invitations":  "a redirect to the form",
-	"/auth/2fa/passkey":                  "a redirect to the form",
-	"/auth/2fa/setup":                    "a redirect to the form",
-	"/auth/confirm/passkey":              "a redirect to the form",
-	"/dev/stripe/authenticate/{id}":      "asked for by a card of its own kind; billing/stripetest has its test",
-	"/dev/stripe/portal/{id}":            "opened from a session of its own; billing/stripetest has its test",
-	"/dev/stripe/receipts/{id}":          "the simulation of a page that is Stripe's",
-	"/dev/stripe/invoices/{id}":          "the simulation of a page that is Stripe's",
+	"/healthz":                            "for machines",
+	"/readyz":                             "for machines",
+	"/api/v1/services":                    "JSON only",
+	"/api/v1/services/{name}":             "JSON only",
+	"/api/v1/calls/{id}":                  "JSON only",
+	"/api/v1/credits":                     "JSON only",
+	"/api/v1/usage":                       "JSON only",
+	"/api/v1/openapi.json":                "JSON only",
+	"/admin/audit.csv":                    "a download",
+	"/credits/history.csv":                "a download",
+	"/billing/payments/{id}/receipt.pdf":  "a download",
+	"/account/picture/{id}":               "a picture",
+	"/dev/mail":                           "the same page as /dev/mail/",
+	"/dev/mail/{id}/html":                 "a mail, which stands in a frame of its page",
+	"/dev/stripe/static/style.css":        "a style sheet",
+	"/account/security/passkeys":          "JSON; people are led to the page Security",
+	"/pricing":                            "a redirect to /billing/",
+	"/admin/users/{id}/credits/preview":   "a redirect to the form",
+	"/admin/payments/{id}/refund/preview": "a redirect to the form",
+	"/admin/services/{id}/price":          "a redirect to the form",
+	"/account/profile/picture":            "a redirect to the form",
+	"/account/security/password":          "a redirect to the form",
+	"/account/security/email":             "a redirect to the form",
+	"/account/security/backup-codes":      "a redirect to the form",
+	"/account/security/password/add":      "a redirect to the form",
+	"/account/organisation/name":          "a redirect to the form",
+	"/account/organisation/invitations":   "a redirect to the form",
+	"/auth/2fa/passkey":                   "a redirect to the form",
+	"/auth/2fa/setup":                     "a redirect to the form",
+	"/auth/confirm/passkey":               "a redirect to the form",
+	"/dev/stripe/authenticate/{id}":       "asked for by a card of its own kind; billing/stripetest has its test",
+	"/dev/stripe/portal/{id}":             "opened from a session of its own; billing/stripetest has its test",
+	"/dev/stripe/receipts/{id}":           "the simulation of a page that is Stripe's",
+	"/dev/stripe/invoices/{id}":           "the simulation of a page that is Stripe's",
 }
 
 // declared are the patterns of all routes for GET in the program's source. Go's ServeMux tells them to nobody, and most are
@@ -109,6 +117,12 @@ func declared(t *testing.T) []string {
 				call, ok := n.(*ast.CallExpr)
 				if !ok || len(call.Args) == 0 {
 					return true
+				}
+				// The back office lists its routes, and adds its path to all of them.
+				if of, ok := call.Fun.(*ast.Ident); ok && folder == "admin" && (of.Name == "view" || of.Name == "download") {
+					for _, path := range texts(t, name, call.Args[0], names) {
+						found["/admin"+path] = true
+					}
 				}
 				if of, ok := call.Fun.(*ast.SelectorExpr); !ok || of.Sel.Name != "Handle" && of.Sel.Name != "HandleFunc" {
 					return true

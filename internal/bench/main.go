@@ -2,7 +2,7 @@
 // differ, and what runs beside the benchmark slows both sides.
 //
 //	go run ./internal/bench credits [-quick] [-only many,hot]
-//	go run ./internal/bench webhook|billing [-quick]
+//	go run ./internal/bench webhook|billing|services|pages [-quick]
 //
 // It prints a table, and for each target a line such as "RATIO credits.A 3.41". PostgreSQL is found as the tests find
 // theirs; it must sync its commits, and one is started where it does not. See docs/performance-credits.md, docs/performance-billing.md.
@@ -64,6 +64,7 @@ func pick[T any](o options, quick, full T) T {
 var subjects = map[string]func(ctx context.Context, o options, r *report) error{
 	"billing":  benchBilling,
 	"credits":  benchCredits,
+	"pages":    benchPages,
 	"services": benchServices,
 	"webhook":  benchWebhook,
 }

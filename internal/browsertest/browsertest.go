@@ -48,7 +48,7 @@ type Browser struct {
 // Open starts Chromium. Where there is none the test fails in CI and is skipped, with a message, elsewhere.
 func Open(tb testing.TB) *Browser {
 	tb.Helper()
-	program, err := find()
+	program, err := Find()
 	if err != nil {
 		if os.Getenv("CI") != "" {
 			tb.Fatal(err)
@@ -83,7 +83,8 @@ func Open(tb testing.TB) *Browser {
 	return b
 }
 
-func find() (string, error) {
+// Find is the Chromium on PATH.
+func Find() (string, error) {
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
 		if program, err := exec.LookPath(name); err == nil {
 			return program, nil

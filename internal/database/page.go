@@ -2,6 +2,7 @@ package database
 
 import (
 	"context"
+	"slices"
 	"strings"
 )
 
@@ -53,7 +54,7 @@ func (l *List) If(set bool, condition string, args ...any) {
 // most is [PageSize] of limit.
 func Rows[Row any](ctx context.Context, db *DB, l *List, order string, limit int) (rows []Row, more bool, err error) {
 	limit = PageSize(limit)
-	args := append(l.args[:len(l.args):len(l.args)], limit+1)
+	args := slices.Concat(l.args, []any{limit + 1})
 	if err := db.Select(ctx, &rows, l.text.String()+" ORDER BY "+order+" LIMIT ?", args...); err != nil {
 		return nil, false, err
 	}

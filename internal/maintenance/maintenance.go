@@ -21,7 +21,9 @@ import (
 var migrations embed.FS
 
 // Migrations are the package's tables.
-func Migrations() database.Migrations { return database.Migrations{Name: "maintenance", FS: migrations} }
+func Migrations() database.Migrations {
+	return database.Migrations{Name: "maintenance", FS: migrations}
+}
 
 // State is what the database says.
 type State struct {

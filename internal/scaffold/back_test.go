@@ -112,7 +112,7 @@ func TestBack_AnEditOfAProjectIsThereForAll(t *testing.T) {
 		others        string // what stands in another project then
 	}{
 		"prose beside a variable":       {"README.md", "people sign up, buy credits", "people enter, buy credits", "[[.Title]]", "people enter, buy credits"},
-		"around a variable":             {"templates/home.html", `<h1 class="title is-1">Acme</h1>`, `<h2 class="title">Acme</h2>`, `<h2 class="title">[[.Title]]</h2>`, `<h2 class="title">Zenith Mail</h2>`},
+		"around a variable":             {"templates/about.html", `<p>Say here who makes Acme, and how`, `<p class="x">Say who makes Acme, or how`, `<p class="x">Say who makes [[.Title]], or how`, `<p class="x">Say who makes Zenith Mail, or how`},
 		"a line that has a variable":    {"templates/about.html", "<p>Say here who makes Acme, and how to reach you. This page is templates/about.html.</p>\n", "", `<h1 class="title">About</h1>` + "\n</div>", `<h1 class="title">About</h1>` + "\n</div>"},
 		"pages keep what they say":      {"templates/about.html", "</div>", "<p>Acme is an example.</p>\n</div>", "Acme is an example", "Acme is an example"},
 		"code gets variables":           {"development.go", "// closeSeeded closes", "// Acme, which is acme and lies at example.com/acme, is not acmes.\n\n// closeSeeded closes", "// [[.Title]], which is [[.Name]] and lies at [[.Module]], is not acmes.", "// Zenith Mail, which is zenith-mail and lies at git.example.com/zenith/mail, is not acmes."},
@@ -144,7 +144,7 @@ func TestBack_SaysWhatItCannotCarryBack(t *testing.T) {
 	t.Parallel()
 	c := newClone(t, combinations["postgres"])
 	before := c.files(c.params)
-	c.replace("templates/home.html", ">Acme Text<", ">Other<")                            // what a variable made
+	c.replace("templates/about.html", "makes Acme Text,", "makes Other,")                 // what a variable made
 	c.replace("main.go", "services.Register(app.Services, jsoncheck.Service{}),", "nil,") // one round of a loop
 	c.replace("routes.go", "mux := http.NewServeMux()", "mux:=http.NewServeMux()")        // not gofmt's
 	c.write("services/poems/poems.go", "package poems\n")                                 // not every project has it

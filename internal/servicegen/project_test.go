@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/quickscale/quickscale/internal/modtest"
 	"github.com/quickscale/quickscale/internal/servicegen"
 )
 
@@ -23,7 +24,7 @@ func lineOf(t *testing.T, dir, file, text string) int {
 
 func TestLoad_SaysWhatIsWrongWhereAndHowToMendIt(t *testing.T) {
 	t.Parallel()
-	dir := project(t, read(t, "testdata", "faulty.project"))
+	dir := modtest.New(t, read(t, "testdata", "faulty.project"))
 	p, err := servicegen.Load(t.Context(), dir)
 	require.NoError(t, err)
 
@@ -97,7 +98,7 @@ func TestLoad_SaysWhatIsWrongWhereAndHowToMendIt(t *testing.T) {
 
 func TestSelect_TakesANameAFolderOrAFile(t *testing.T) {
 	t.Parallel()
-	dir := project(t, read(t, "testdata", "faulty.project"))
+	dir := modtest.New(t, read(t, "testdata", "faulty.project"))
 	whole, err := servicegen.Load(t.Context(), filepath.Join(dir, "good"))
 	require.NoError(t, err)
 	for what, want := range map[string]struct {

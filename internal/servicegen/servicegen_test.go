@@ -5,15 +5,14 @@ import (
 	"go/format"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/mod/modfile"
 	"golang.org/x/tools/txtar"
 
+	"github.com/quickscale/quickscale/internal/modtest"
 	"github.com/quickscale/quickscale/internal/servicegen"
 )
 
@@ -68,32 +67,6 @@ func TestFiles_TellsAllFaultsAtOnce(t *testing.T) {
 		_, err := servicegen.Files(servicegen.Params{Name: "a", Cost: cost})
 		require.ErrorContains(t, err, "credit cost", cost)
 	}
-}
-
-// project makes a module that requires this library, from a txtar text of its files.
-func project(t *testing.T, files string) string {
-	t.Helper()
-	root, err := filepath.Abs("../..")
-	require.NoError(t, err)
-	text, err := os.ReadFile(filepath.Join(root, "go.mod"))
-	require.NoError(t, err)
-	mod, err := modfile.Parse("go.mod", text, nil)
-	require.NoError(t, err)
-	require.NoError(t, mod.AddModuleStmt("example.com/acme"))
-	require.NoError(t, mod.AddRequire("github.com/quickscale/quickscale", "v0.0.0"))
-	require.NoError(t, mod.AddReplace("github.com/quickscale/quickscale", "", root, ""))
-	text, err = mod.Format()
-	require.NoError(t, err)
-	sums, err := os.ReadFile(filepath.Join(root, "go.sum"))
-	require.NoError(t, err)
-	dir := t.TempDir()
-	all := slices.Concat(txtar.Parse([]byte(files)).Files, []txtar.File{{Name: "go.mod", Data: text}, {Name: "go.sum", Data: sums}})
-	for _, f := range all {
-		to := filepath.Join(dir, filepath.FromSlash(f.Name))
-		require.NoError(t, os.MkdirAll(filepath.Dir(to), 0o750))
-		require.NoError(t, os.WriteFile(to, f.Data, 0o600))
-	}
-	return dir
 }
 
 func read(t *testing.T, parts ...string) string {
@@ -184,7 +157,7 @@ func setUp(shop *qs.Services) error {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir := project(t, c.before+"-- a_test.go --\npackage main\n")
+			dir := modtest.New(t, c.before+"-- a_test.go --\npackage main\n")
 			plan := generate(t, dir, "fresh")
 			require.NotNil(t, plan.Registration)
 			assert.Contains(t, plan.Registration.Content, c.after)
@@ -204,12 +177,12 @@ func TestGenerate_LeavesTheRegistrationWhereItCannotBeFollowed(t *testing.T) {
 		"another shape":  strings.Replace(inStatement, "if err := services.Register(shop, old.Service{}, services.Timeout(5)); err != nil {", "err := services.Register(shop, old.Service{})\n\tif err != nil {", 1),
 		"another module": strings.Replace(inStatement, "main.go", "nested/main.go", 1) + "-- nested/go.mod --\nmodule nested\n",
 	} {
-		plan := generate(t, project(t, files), "fresh")
+		plan := generate(t, modtest.New(t, files), "fresh")
 		assert.Nil(t, plan.Registration, name)
 		assert.Equal(t, "services.Register(app.Services, fresh.Service{})", plan.Statement)
 		assert.Equal(t, "example.com/acme/services/fresh", plan.Import)
 	}
-	plan, err := servicegen.Generate(filepath.Join(project(t, inStatement), "services"), servicegen.Params{Name: "fresh"}, false)
+	plan, err := servicegen.Generate(filepath.Join(modtest.New(t, inStatement), "services"), servicegen.Params{Name: "fresh"}, false)
 	require.NoError(t, err)
 	assert.Nil(t, plan.Registration, "it was not asked for")
 }
@@ -217,13 +190,13 @@ func TestGenerate_LeavesTheRegistrationWhereItCannotBeFollowed(t *testing.T) {
 func TestGenerate_OverwritesNothing(t *testing.T) {
 	t.Parallel()
 	for _, file := range []string{"fresh.go", "fresh_test.go"} {
-		dir := project(t, inStatement+"-- services/fresh/"+file+" --\npackage fresh // mine\n")
+		dir := modtest.New(t, inStatement+"-- services/fresh/"+file+" --\npackage fresh // mine\n")
 		_, err := servicegen.Generate(filepath.Join(dir, "services"), servicegen.Params{Name: "fresh"}, true)
 		require.ErrorIs(t, err, servicegen.ErrExists)
 		assert.Equal(t, "package fresh // mine\n", read(t, dir, "services", "fresh", file))
 	}
 	// What comes between plan and writing is kept too, and nothing is left half done.
-	dir := project(t, inStatement)
+	dir := modtest.New(t, inStatement)
 	plan := generate(t, dir, "fresh")
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "services", "fresh"), 0o750))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "services", "fresh", "fresh_test.go"), []byte("mine"), 0o600))
@@ -232,7 +205,7 @@ func TestGenerate_OverwritesNothing(t *testing.T) {
 	assert.NoFileExists(t, filepath.Join(dir, "services", "fresh", "fresh.go"))
 	assert.NotContains(t, read(t, dir, "main.go"), "fresh")
 
-	dir = project(t, inStatement)
+	dir = modtest.New(t, inStatement)
 	plan = generate(t, dir, "fresh")
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "main.go"), []byte("package main\n"), 0o600))
 	require.ErrorContains(t, plan.Write(), "changed meanwhile")

@@ -116,7 +116,9 @@ func (a *assets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Type", contentTypes[path.Ext(r.URL.Path)])
+	if kind := contentTypes[path.Ext(r.URL.Path)]; kind != "" {
+		h.Set("Content-Type", kind) // that of a host's picture is known by its ending
+	}
 	h.Set("Vary", "Accept-Encoding")
 	for _, e := range encodings {
 		body, ok := file.compressed[e.name]

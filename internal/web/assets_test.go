@@ -60,6 +60,28 @@ func TestAssets_AreCompressedAsTheyAreNow(t *testing.T) {
 	assert.Greater(t, seen, 8)
 }
 
+func TestAssets_LeaveOutOfBulmaNothingButShades(t *testing.T) {
+	t.Parallel()
+	whole, err := os.ReadFile("assets/bulma-1.0.4/bulma.min.css")
+	require.NoError(t, err)
+	served, err := os.ReadFile("assets/app/bulma.css")
+	require.NoError(t, err)
+	shade := regexp.MustCompile(`^\.has-(text|background)-[a-z]+-\d\d(-invert)?\{[^{}]*\}`)
+	left := 0
+	for len(served) > 0 {
+		if served[0] == whole[0] && (served[0] != '.' || bytes.Equal(served[:min(len(served), 60)], whole[:min(len(whole), 60)])) {
+			served, whole = served[1:], whole[1:]
+			continue
+		}
+		rule := shade.Find(whole)
+		require.NotEmpty(t, rule, "run go generate in internal/web; at %.80s", served)
+		whole = whole[len(rule):]
+		left++
+	}
+	assert.Empty(t, whole)
+	assert.Greater(t, left, 400)
+}
+
 func TestAssets_AreSentAsTheBrowserTakesThem(t *testing.T) {
 	t.Parallel()
 	site, err := web.New(web.Config{})
@@ -68,9 +90,9 @@ func TestAssets_AreSentAsTheBrowserTakesThem(t *testing.T) {
 	require.NoError(t, err)
 	w := httptest.NewRecorder()
 	views.Render(w, httptest.NewRequest(http.MethodGet, "/", nil), http.StatusOK, "hello", nil)
-	sheet := regexp.MustCompile(`/static/bulma[^"]+`).FindString(w.Body.String())
+	sheet := regexp.MustCompile(`/static/app/bulma[^"]+`).FindString(w.Body.String())
 	require.NotEmpty(t, sheet)
-	want, err := os.ReadFile("assets/bulma-1.0.4/bulma.min.css")
+	want, err := os.ReadFile("assets/app/bulma.css")
 	require.NoError(t, err)
 	for accepted, encoding := range map[string]string{
 		"": "", "identity": "", "gzip": "gzip", "gzip, deflate, br, zstd": "br", "br;q=0, gzip;q=0.5": "gzip", "BR": "br", "br;q=0,gzip;q=0.0": "", "br;q=x": "", "brotli": "",
@@ -96,7 +118,7 @@ func TestAssets_AreSentAsTheBrowserTakesThem(t *testing.T) {
 	}
 	for _, c := range []struct {
 		method, path string
-	}{{http.MethodPost, sheet}, {http.MethodGet, sheet + ".br"}, {http.MethodGet, "/static/bulma-1.0.4/bulma.min.css"}} {
+	}{{http.MethodPost, sheet}, {http.MethodGet, sheet + ".br"}, {http.MethodGet, "/static/app/bulma.css"}} {
 		w := httptest.NewRecorder()
 		site.Assets().ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
 		assert.Equal(t, http.StatusNotFound, w.Code, "%s %s", c.method, c.path)

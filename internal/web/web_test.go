@@ -107,6 +107,26 @@ func TestLayout_HasNoInlineCodeAndAllItsAssets(t *testing.T) {
 	assert.Equal(t, http.StatusNotFound, get(site.Assets(), "/static/CHECKSUMS").StatusCode)
 }
 
+// A menu of nothing would be an empty strip on a phone, under a button that opens nothing.
+func TestLayout_HasNoMenuWhereThereIsNothingInIt(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		chrome web.Chrome
+		menu   bool
+	}{
+		"nothing": {web.Chrome{}, false}, "links": {web.Chrome{Nav: []web.Link{{Label: "Home", URL: "/home"}}}, true},
+		"a log-in": {web.Chrome{LoginURL: "/auth/login"}, true}, "somebody": {web.Chrome{Person: &web.Person{Email: "ada@example.com"}}, true},
+	} {
+		site, err := web.New(web.Config{Chrome: func(*http.Request) web.Chrome { return c.chrome }})
+		require.NoError(t, err)
+		w := httptest.NewRecorder()
+		site.NotFound(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		for _, part := range []string{"data-burger", `id="menu"`} {
+			assert.Equal(t, c.menu, strings.Contains(w.Body.String(), part), "%s: %s", name, part)
+		}
+	}
+}
+
 func TestAlone_ServesItsAssetsBelowItsPath(t *testing.T) {
 	t.Parallel()
 	alone, err := web.Alone("/shop", web.Config{})

@@ -1,25 +1,39 @@
-// Command compress writes each asset once more for brotli and for gzip beside it, so that a server spends nothing on
-// that. go generate runs it in internal/web after an asset has changed; a test of that package tells when it was
-// forgotten.
+// Command compress makes app/bulma.css of Bulma as its makers publish it, and writes each asset once more for brotli and
+// for gzip beside it, so that a server spends nothing on that. go generate runs it in internal/web after an asset has
+// changed; tests of that package tell when it was forgotten.
 package main
 
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 
 	"github.com/andybalholm/brotli"
 )
 
 func main() {
-	if err := run("assets"); err != nil {
+	if err := errors.Join(trim("assets/bulma-1.0.4/bulma.min.css", "assets/app/bulma.css"), run("assets")); err != nil {
 		fmt.Fprintln(os.Stderr, "compress:", err)
 		os.Exit(1)
 	}
+}
+
+// shades are Bulma's helpers for each of the 21 shades of each colour, which no page uses: a sixth of the file.
+var shades = regexp.MustCompile(`(\})(?:\.has-(?:text|background)-[a-z]+-\d\d(?:-invert)?\{[^{}]*\})+`)
+
+// trim writes what is served of Bulma: all but the shades. The whole of it stays an asset too.
+func trim(whole, served string) error {
+	content, err := os.ReadFile(whole)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(served, shades.ReplaceAll(content, []byte("$1")), 0o644) //nolint:gosec // a file of the repository, as git makes them
 }
 
 // run compresses what lies below dir.
@@ -38,7 +52,9 @@ func run(dir string) error {
 			return err
 		}
 		for ending, encoder := range map[string]func(w io.Writer) (io.WriteCloser, error){
-			".br": func(w io.Writer) (io.WriteCloser, error) { return brotli.NewWriterLevel(w, brotli.BestCompression), nil },
+			".br": func(w io.Writer) (io.WriteCloser, error) {
+				return brotli.NewWriterLevel(w, brotli.BestCompression), nil
+			},
 			".gz": func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriterLevel(w, gzip.BestCompression) },
 		} {
 			if err := write(name+ending, content, encoder); err != nil {
