@@ -79,7 +79,6 @@ var notPages = map[string]string{
 	"/pricing":                            "a redirect to /billing/",
 	"/admin/users/{id}/credits/preview":   "a redirect to the form",
 	"/admin/payments/{id}/refund/preview": "a redirect to the form",
-	"/admin/services/{id}/price":          "a redirect to the form",
 	"/account/profile/picture":            "a redirect to the form",
 	"/account/security/password":          "a redirect to the form",
 	"/account/security/email":             "a redirect to the form",
