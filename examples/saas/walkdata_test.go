@@ -351,7 +351,7 @@ func (s *site) fillStaff(t *testing.T, u auth.User, out shown) {
 	out.paths["event"] = staff.find(staff.get("/admin/webhooks"), `href="(/admin/webhooks/evt_[^"]+)"`)
 	staff.post("/admin/reconcile")
 	staff.get("/admin/users?q=" + url.QueryEscape(attack)) // what was searched for is in the audit log
-	out.paths["mail"] = staff.find(staff.get("/dev/mail/"), `href="(/dev/mail/[^"?]+)"`)
+	out.paths["mail"] = staff.find(staff.get("/dev/mail/"), `href="(/dev/mail/[0-9a-f]{8}-[^"?]+)"`)
 	out.paths["stripe-object"] = staff.find(staff.get("/dev/stripe/objects/customer"), `href="[^"]*(/dev/stripe/object/[^"]+)"`)
 	acting := visit(t, s.process)
 	acting.login(adminEmail, seedPassword)

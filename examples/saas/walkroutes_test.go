@@ -58,6 +58,7 @@ var routedFiles = map[string]map[string][]string{
 // notPages are routes that are declared for GET and are no page, with the reason.
 var notPages = map[string]string{
 	"/healthz":                            "for machines",
+	"/metrics":                            "for machines",
 	"/readyz":                             "for machines",
 	"/api/v1/services":                    "JSON only",
 	"/api/v1/services/{name}":             "JSON only",
