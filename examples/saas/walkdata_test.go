@@ -66,7 +66,7 @@ func serveSite(tb testing.TB, change ...func(*quickscale.Config)) *site {
 	base := "http://localhost:" + strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 	db := dbtest.SQLite(tb, dbtest.Empty)
 	cfg := quickscale.Config{
-		DB: db.Writer(), ReadDB: db.Reader(), Mode: quickscale.Development, BaseURL: base, Name: "Acme Text", Public: words(), OutboundLoopback: true,
+		DB: db.Writer(), ReadDB: db.Reader(), Mode: quickscale.Development, BaseURL: base, Name: "Acme Text", Public: words(), OutboundLoopback: true, ApproveCreditsAbove: 1000 * credits.Credit,
 		OAuth:  []auth.OAuthProvider{auth.OpenID("acme", "Acme", "http://127.0.0.1:1", "id", "secret")},
 		Logger: slog.New(slog.DiscardHandler),
 	}
@@ -319,6 +319,7 @@ func (s *site) fillOrganisation(t *testing.T, out shown) {
 	accounts, err := s.app.Auth.Accounts(ctx, owner.ID)
 	require.NoError(t, err)
 	require.Len(t, accounts, 2)
+	out.paths["admin-account"] = "/admin/accounts/" + accounts[1].ID
 	_, err = s.app.Credits.Grant(ctx, credits.GrantParams{Account: accounts[1].ID, Amount: 3 * credits.Credit, Source: credits.Bonus, Reason: hostile(200)})
 	require.NoError(t, err)
 	v.post("/account/organisation/invitations", "email", newEmail, "role", "member")
@@ -350,7 +351,7 @@ func (s *site) fillStaff(t *testing.T, u auth.User, out shown) {
 	out.paths["event"] = staff.find(staff.get("/admin/webhooks"), `href="(/admin/webhooks/evt_[^"]+)"`)
 	staff.post("/admin/reconcile")
 	staff.get("/admin/users?q=" + url.QueryEscape(attack)) // what was searched for is in the audit log
-	out.paths["mail"] = staff.find(staff.get("/dev/mail/"), `href="(/dev/mail/[^"?]+)"`)
+	out.paths["mail"] = staff.find(staff.get("/dev/mail/"), `href="(/dev/mail/[0-9a-f]{8}-[^"?]+)"`)
 	out.paths["stripe-object"] = staff.find(staff.get("/dev/stripe/objects/customer"), `href="[^"]*(/dev/stripe/object/[^"]+)"`)
 	acting := visit(t, s.process)
 	acting.login(adminEmail, seedPassword)

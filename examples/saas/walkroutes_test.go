@@ -58,6 +58,7 @@ var routedFiles = map[string]map[string][]string{
 // notPages are routes that are declared for GET and are no page, with the reason.
 var notPages = map[string]string{
 	"/healthz":                            "for machines",
+	"/metrics":                            "for machines",
 	"/readyz":                             "for machines",
 	"/api/v1/services":                    "JSON only",
 	"/api/v1/services/{name}":             "JSON only",
@@ -66,6 +67,8 @@ var notPages = map[string]string{
 	"/api/v1/usage":                       "JSON only",
 	"/api/v1/openapi.json":                "JSON only",
 	"/admin/payments.csv":                 "a download",
+	"/admin/services/{id}/price":          "a redirect to the service",
+	"/dev/mail/preview/html":              "a mail, which stands in a frame of its page",
 	"/admin/audit.csv":                    "a download",
 	"/credits/history.csv":                "a download",
 	"/billing/payments/{id}/receipt.pdf":  "a download",
@@ -77,7 +80,6 @@ var notPages = map[string]string{
 	"/pricing":                            "a redirect to /billing/",
 	"/admin/users/{id}/credits/preview":   "a redirect to the form",
 	"/admin/payments/{id}/refund/preview": "a redirect to the form",
-	"/admin/services/{id}/price":          "a redirect to the form",
 	"/account/profile/picture":            "a redirect to the form",
 	"/account/security/password":          "a redirect to the form",
 	"/account/security/email":             "a redirect to the form",

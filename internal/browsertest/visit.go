@@ -68,7 +68,7 @@ func (b *Browser) Post(path string, fields ...string) Answer {
 func answerOf(r *network.Response) Answer {
 	a := Answer{Status: int(r.Status), Header: http.Header{}}
 	for name, value := range r.Headers {
-		if text, ok := any(value).(string); ok {
+		if text, ok := value.(string); ok {
 			a.Header.Set(name, text)
 		}
 	}

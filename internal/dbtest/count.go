@@ -63,7 +63,7 @@ func (c counter) Connect(context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return countingConn{conn.(sqliteConn)}, nil //nolint:errcheck // the driver is this module's choice
+	return countingConn{conn.(sqliteConn)}, nil
 }
 
 // Driver implements driver.Connector.
