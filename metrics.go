@@ -37,8 +37,8 @@ func (a *App) wireMetrics() error {
 		{"database.connections", "{connection}", "Connections of the pool that writes, by state (used, idle)."},
 		{"database.waits", "{wait}", "How often one waited for a connection, since the start."},
 		{"disk.free", "By", "Bytes left on the disk of the SQLite file."},
-		{"maintenance", "1", "1 while the application is shut to people."},
-		{"ready", "1", "1 while the application can serve."},
+		{"maintenance", "", "1 while the application is shut to people."},
+		{"ready", "", "1 while the application can serve."},
 	} {
 		var err error
 		if gauges[g[0]], err = gauge(g[0], g[1], g[2]); err != nil {

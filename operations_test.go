@@ -163,7 +163,7 @@ func TestTelemetry_TakesRequestsJobsAndTheDatabase(t *testing.T) {
 		metrics.Handler("").ServeHTTP(w, r)
 		for _, said := range []string{
 			"quickscale_webhook_waiting 0", "quickscale_jobs_waiting", "quickscale_jobs_discarded 0", `quickscale_database_connections{state="idle"}`,
-			"quickscale_maintenance_ratio 0", "quickscale_ready_ratio 1", "http_server_request_duration_seconds_count{",
+			"quickscale_maintenance 0", "quickscale_ready 1", "http_server_request_duration_seconds_count{",
 		} {
 			assert.Contains(t, w.Body.String(), said)
 		}

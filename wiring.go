@@ -281,7 +281,7 @@ func (a *App) wireAdmin() (err error) {
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Users: a.Auth, Roles: a.Auth, ImpersonatePath: accountPath + "/impersonation",
 		Ledger: a.Credits, Verifier: a.Credits, Payments: a.Billing, Events: a.Webhooks,
 		Refunds: a.Billing, Catalogue: a.Billing, Reconciler: a.Billing, Subscriptions: a.Billing, Adjuster: a.Credits, Jobs: a.jobs.Client(), Dashboard: a.dashboard(),
-		Services: a.Services, Accounts: a.Auth, Revenue: a.Billing, Use: a.Credits, Crowd: a.Auth, Lag: a.Webhooks,
+		Services: a.Services, Accounts: a.Auth, Investigator: a.Billing, Revenue: a.Billing, Use: a.Credits, Crowd: a.Auth, Lag: a.Webhooks,
 		RunTask: func(ctx context.Context, tx *sqlx.Tx, task admin.Task) (bool, error) {
 			return a.jobs.RunTx(ctx, tx, string(task))
 		},

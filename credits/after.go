@@ -45,6 +45,6 @@ func (l *Ledger) EntriesAfter(ctx context.Context, p EntriesAfterParams) ([]Entr
 
 // firstIDAt is before all ids that are made at t or later (RFC 9562, section 5.7).
 func firstIDAt(t time.Time) (id uuid.UUID) {
-	binary.BigEndian.PutUint64(id[:], uint64(max(t.UnixMilli(), 0))<<16) //nolint:gosec // not below zero
+	binary.BigEndian.PutUint64(id[:], uint64(max(t.UnixMilli(), 0))<<16)
 	return id
 }

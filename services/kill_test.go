@@ -219,6 +219,7 @@ func TestKill_ASweepGivesTheHoldBack(t *testing.T) {
 // A process dies in the middle of a job, or when its work is done and not charged: another takes it up, it is charged
 // once, and its caller is told once.
 func TestKill_AJobGoesOnInAnotherProcess(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{killedAtWork, killedJob} {
 		t.Run(mode, func(t *testing.T) {
 			runKilled(t, func(t *testing.T, url string, db *database.DB) {

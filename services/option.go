@@ -47,8 +47,9 @@ func ChargeOnFailure() Option { return func(o *options) { o.chargeOnFailure = tr
 // work, its balance is looked at by each process for itself. Calls with an idempotency key, streams, jobs and calls of
 // services with a metered price or limits of concurrency set their price aside all the same.
 //
-// The usage row of such a call is written within a moment after its answer; a process that dies before loses the row,
-// and not the charge, whose ledger entry names the service and the call.
+// The usage row of such a call is written within a moment after its answer, together with others. A process that dies
+// before loses the row and not the charge, whose ledger entry has all that the row has but the latency: [Services.Recover]
+// makes the row again.
 func ChargeAfter() Option { return func(o *options) { o.chargeAfter = true } }
 
 // Timeout is how long a call may take, above zero and at most a day. The default is 30 seconds.

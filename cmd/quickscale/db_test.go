@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -117,4 +118,53 @@ func TestDB_RefusesABackupThatIsNotSound(t *testing.T) {
 	assert.Empty(t, left)
 	_, err = os.Stat(filepath.Join(p.dir, "x.db"))
 	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// The drill of docs/production.md with PostgreSQL's own programs: a dump under load, restored into an empty database, is
+// one moment of the ledger, which adds up, and serves.
+func TestDB_PostgresDumpAndRestoreDrill(t *testing.T) {
+	t.Parallel()
+	for _, program := range []string{"pg_dump", "pg_restore"} {
+		_, err := exec.LookPath(program)
+		require.NoError(t, err, "PostgreSQL's programs are needed: apt-get install postgresql-client")
+	}
+	from, to := dbtest.PostgresURL(t, dbtest.Empty), dbtest.PostgresURL(t, dbtest.Empty)
+	p := at(t, from)
+	p.ok("migrate", "up")
+	pools, err := quickscale.Open(t.Context(), from)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, pools.Close()) })
+	ledger, err := credits.New(credits.Config{DB: pools.DB, ReadDB: pools.ReadDB})
+	require.NoError(t, err)
+	grant := func(i int) error {
+		_, err := ledger.Grant(t.Context(), credits.GrantParams{Account: fmt.Sprintf("a%d", i%7), Amount: credits.Credit, Source: credits.Purchase, Reason: "Pack"})
+		return err
+	}
+	require.NoError(t, grant(0))
+	_, err = ledger.Seal(t.Context())
+	require.NoError(t, err)
+	load, end := context.WithCancel(t.Context())
+	var group errgroup.Group
+	group.Go(func() error {
+		for i := 1; load.Err() == nil; i++ {
+			if err := grant(i); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	file := filepath.Join(p.dir, "app.dump")
+	out, err := exec.CommandContext(t.Context(), "pg_dump", "--format=custom", "--file="+file, from).CombinedOutput()
+	end()
+	require.NoError(t, err, "%s", out)
+	require.NoError(t, group.Wait())
+	out, err = exec.CommandContext(t.Context(), "pg_restore", "--no-owner", "--dbname="+to, file).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+
+	restored := at(t, to)
+	assert.Contains(t, restored.ok("migrate", "status"), "0 pending")
+	assert.Regexp(t, `[1-7] accounts and 1 seals checked, 0 discrepancies`, restored.ok("ledger", "verify"))
+	require.NoError(t, application(t, to).Ready(t.Context()))
+	restored.ok("credits", "grant", "a0", "1", "--reason", "Gift")
+	assert.Contains(t, restored.ok("ledger", "verify"), ", 0 discrepancies", "the ledger goes on where it was")
 }

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,7 +41,7 @@ func (p place) commands(prefix ...string) []string {
 
 var documented = regexp.MustCompile("(?m)^\\| `quickscale ([a-z0-9 -]+)`")
 
-// docs/cli.md has every command, and no other.
+// docs/cli.md has every command, and no other; the runbooks and the guide to production name such as there are.
 func TestDocs_HaveEveryCommand(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../../docs/cli.md")
@@ -49,7 +50,31 @@ func TestDocs_HaveEveryCommand(t *testing.T) {
 	for _, m := range documented.FindAllStringSubmatch(string(page), -1) {
 		listed = append(listed, m[1])
 	}
-	assert.ElementsMatch(t, place{t: t, dir: t.TempDir()}.commands(), listed)
+	commands := place{t: t, dir: t.TempDir()}.commands()
+	assert.ElementsMatch(t, commands, listed)
+	tellOf(t, "runbooks.md", commands)
+	tellOf(t, "production.md", commands)
+}
+
+var named = regexp.MustCompile(`quickscale ((?:[a-z][a-z0-9-]+\s*)+)`)
+
+// tellOf checks that what a page tells to do can be done: every command that it names is one.
+func tellOf(t *testing.T, file string, commands []string) {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/" + file)
+	require.NoError(t, err)
+	found := 0
+	for _, code := range regexp.MustCompile("`quickscale [^`]+`").FindAllString(string(page), -1) {
+		m := named.FindStringSubmatch(code)
+		require.NotNil(t, m, "%s: %s", file, code)
+		said := strings.Join(strings.Fields(m[1]), " ") + " "
+		if said == "init " {
+			continue
+		}
+		found++
+		assert.True(t, slices.ContainsFunc(commands, func(c string) bool { return strings.HasPrefix(said, c+" ") }), "%s: %s is no command", file, code)
+	}
+	assert.Greater(t, found, 3, file)
 }
 
 func TestExitCodes_AreThoseOfTheDocs(t *testing.T) {

@@ -188,7 +188,7 @@ func TestUpgrade_OfAnOlderProjectThatHasGrown(t *testing.T) {
 	p.replace("go.mod", "go 1.26.8", "go 1.26.0")
 	p.write("go.sum", place{t: t, dir: checkout(t)}.read("go.sum"))
 	p.replace("README.md", "# Acme\n", "# Acme, the text company\n")
-	p.replace("main.go", "	env.Config.Name = \"Acme\"\n", "	env.Config.Name = \"Acme\"\n	env.Config.AdminEmail = \"boss@example.com\"\n")
+	p.replace("main.go", "	env.Config.DB, env.Config.ReadDB =", "	env.Config.AdminEmail = \"boss@example.com\"\n	env.Config.DB, env.Config.ReadDB =")
 	p.replace("services/wordcount/wordcount.go", `Title: "Word count"`, `Title: "Count words"`)
 	p.write("templates/pricing.html", "mine\n")
 	require.NoError(t, os.Remove(filepath.Join(p.dir, "Dockerfile")))
@@ -209,7 +209,8 @@ func TestUpgrade_OfAnOlderProjectThatHasGrown(t *testing.T) {
 	}
 	assert.Equal(t, map[string]string{
 		"services/wordcount/wordcount.go": "merged", "services/wordcount/wordcount_test.go": "updated", "README.md": "merged", ".env.example": "updated", ".dockerignore": "updated",
-	}, outcomes, "main.go and the Dockerfile are the project's: the scaffold has not changed them")
+		"main.go": "merged", "routes.go": "updated", "templates/home.html": "removed",
+	}, outcomes, "the Dockerfile is the project's: the scaffold has not changed it")
 	assert.Contains(t, plan.GoMod, "+go 1.26.8")
 	assert.Equal(t, before, p.read("services/wordcount/wordcount.go"), "nothing is changed without --apply")
 
@@ -222,7 +223,7 @@ func TestUpgrade_OfAnOlderProjectThatHasGrown(t *testing.T) {
 			assert.Contains(t, p.read(f.Path), "# Acme, the text company\n")
 			assert.Contains(t, p.read(f.Path), scaffold.RecordFile)
 		case "main.go":
-			assert.Equal(t, strings.Replace(string(f.Content), "	env.Config.Name = \"Acme\"\n", "	env.Config.Name = \"Acme\"\n	env.Config.AdminEmail = \"boss@example.com\"\n", 1), p.read(f.Path))
+			assert.Equal(t, strings.Replace(string(f.Content), "	env.Config.DB, env.Config.ReadDB =", "	env.Config.AdminEmail = \"boss@example.com\"\n	env.Config.DB, env.Config.ReadDB =", 1), p.read(f.Path))
 		case "services/wordcount/wordcount.go":
 			assert.Equal(t, strings.Replace(string(f.Content), `"Word count"`, `"Count words"`, 1), p.read(f.Path))
 		case "go.mod", "Dockerfile":

@@ -18,6 +18,9 @@ import (
 
 	"github.com/quickscale/quickscale"
 	"github.com/quickscale/quickscale/credits"
+	"github.com/quickscale/quickscale/examples/services/datavalidation"
+	"github.com/quickscale/quickscale/examples/services/imageprocessing"
+	"github.com/quickscale/quickscale/examples/services/sentiment"
 	"github.com/quickscale/quickscale/examples/services/textanalysis"
 	"github.com/quickscale/quickscale/services"
 	"github.com/quickscale/quickscale/telemetry"
@@ -61,7 +64,13 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) (err er
 	if err != nil {
 		return err
 	}
-	if err := services.Register(app.Services, textanalysis.Service{}); err != nil {
+	err = errors.Join(
+		services.Register(app.Services, textanalysis.Service{}),
+		services.Register(app.Services, imageprocessing.Service{}),
+		services.Register(app.Services, datavalidation.Service{}),
+		services.Register(app.Services, sentiment.New(), services.ChargeAfter()),
+	)
+	if err != nil {
 		return err
 	}
 	if err := app.Migrate(ctx); err != nil {

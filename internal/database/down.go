@@ -109,7 +109,7 @@ var (
 	createOnItem = regexp.MustCompile(`(?s)^CREATE TRIGGER (\w+) .*?\bON (\w+)`)
 	createOther  = regexp.MustCompile(`^CREATE (VIEW|DOMAIN|FUNCTION) (\w+)`)
 	addColumn    = regexp.MustCompile(`^ALTER TABLE (\w+) ADD COLUMN (\w+)`)
-	alterTable   = regexp.MustCompile(`^ALTER TABLE (\w+) ADD `)
+	changesTable = regexp.MustCompile(`^(?:ALTER TABLE (\w+) ADD|INSERT INTO (\w+)) `)
 	columnValue  = regexp.MustCompile(`\bDEFAULT ('[^']*'|[\w.]+)`)
 )
 
@@ -138,7 +138,7 @@ func reverse(text string, dialect Dialect) (down []string, lose []lossy, err err
 			down = append(down, "DROP "+m[1]+" "+m[2])
 			continue
 		}
-		if m := alterTable.FindStringSubmatch(s); m != nil && slices.Contains(made, m[1]) {
+		if m := changesTable.FindStringSubmatch(s); m != nil && slices.Contains(made, m[1]+m[2]) {
 			continue // it goes with its table
 		}
 		if m := addColumn.FindStringSubmatch(s); m != nil && strings.Count(s, "ADD COLUMN") == 1 {
