@@ -29,6 +29,9 @@ const (
 	contactWindow     = time.Hour
 )
 
+// contactLimit is how many messages one network address may send.
+var contactLimit = auth.Limit{Max: 5, Per: contactWindow}
+
 // contactForm is what a visitor writes.
 type contactForm struct {
 	Name    string `json:"name"`

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,9 +14,11 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/stripe/stripe-go/v76"
 
 	"github.com/quickscale/quickscale"
 	"github.com/quickscale/quickscale/auth"
+	"github.com/quickscale/quickscale/billing"
 	"github.com/quickscale/quickscale/credits"
 	"github.com/quickscale/quickscale/internal/database"
 	"github.com/quickscale/quickscale/internal/dbtest"
@@ -106,8 +109,20 @@ func TestOrganisation_HasOneCreditAccountAndOnePlan(t *testing.T) {
 		require.NoError(t, err)
 		assert.Zero(t, b.Available, "20 calls of two people for 10 credits: 10 are paid")
 
+		_, err = app.Billing.Portal(ctx, billing.Customer{Account: o.ID, Email: ada.Email, Verified: true}) // makes the customer
+		require.NoError(t, err)
+		customers := func() (addresses []string) {
+			list := app.Stripe().Customers.List(&stripe.CustomerListParams{})
+			for list.Next() {
+				addresses = append(addresses, list.Customer().Email)
+			}
+			return addresses
+		}
+		require.Equal(t, []string{ada.Email}, customers())
 		require.NoError(t, app.Auth.TransferOwnership(ctx, auth.MemberParams{ActorID: ada.ID, OrganisationID: o.ID, UserID: ben.ID}))
 		require.NoError(t, app.Auth.RemoveMember(ctx, auth.MemberParams{ActorID: ada.ID, OrganisationID: o.ID, UserID: ada.ID}))
+		require.Eventually(t, func() bool { return slices.Equal(customers(), []string{ben.Email}) }, 20*time.Second, 20*time.Millisecond,
+			"Stripe writes to who owns it now, as the same customer")
 		grant.Account = o.ID
 		_, err = app.Credits.Grant(ctx, grant)
 		require.NoError(t, err)

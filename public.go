@@ -1,6 +1,7 @@
 package quickscale
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -43,9 +44,9 @@ type Public struct {
 
 // complete fills in the general words.
 func (p Public) complete(name, adminEmail string) (Public, error) {
-	setDefault(&p.Headline, name)
-	setDefault(&p.Lead, "Use it in the browser or from your own programs, and pay for what you use.")
-	setDefault(&p.Contact, adminEmail)
+	p.Headline = cmp.Or(p.Headline, name)
+	p.Lead = cmp.Or(p.Lead, "Use it in the browser or from your own programs, and pay for what you use.")
+	p.Contact = cmp.Or(p.Contact, adminEmail)
 	if p.Contact != "" {
 		if a, err := netmail.ParseAddress(p.Contact); err != nil || a.Address != p.Contact {
 			return p, errors.New("quickscale: Config.Public.Contact must be one bare address, such as hello@example.com")
@@ -70,13 +71,6 @@ func (p Public) complete(name, adminEmail string) (Public, error) {
 		p.About = []string{name + " is a service that you pay for by what you use."}
 	}
 	return p, nil
-}
-
-func setDefault[T comparable](value *T, fallback T) {
-	var zero T
-	if *value == zero {
-		*value = fallback
-	}
 }
 
 // The general legal pages say what the library does, which is where a founder's own begin.
@@ -187,6 +181,3 @@ func (a *App) showHome(w http.ResponseWriter, r *http.Request) {
 	}
 	a.public.Render(w, r, http.StatusOK, "home", page)
 }
-
-// contactLimit is how many messages one network address may send.
-var contactLimit = auth.Limit{Max: 5, Per: contactWindow}

@@ -41,6 +41,10 @@ var notExported = map[string]string{
 	"qs_outbound_deliveries":       "which of those copies went where",
 	"qs_webhook_events":            "copies of Stripe's objects, whose payload is dropped after a while; the payments are what came of them",
 	"qs_admin_audit":               "what staff did; the person's security events say what concerns them",
+	"qs_credit_faults":             "what verification has found at the ledger, which is a fault of ours",
+	"qs_billing_mrr":               "what the subscription comes to in a month",
+	"qs_billing_mrr_due":           "that the subscription has changed, for moments",
+	"qs_admin_approvals":           "what staff asked each other; the ledger has what came of it",
 	"qs_mail_outbox":               "is for development only",
 }
 
@@ -66,6 +70,10 @@ var notErased = map[string]string{
 	"qs_service_calls":             "what was charged for, without what was written and got",
 	"qs_webhook_events":            "what Stripe has sent is recognised by it; webhook.Prune drops the payload",
 	"qs_admin_audit":               "append-only: what staff did, by ids",
+	"qs_credit_faults":             "the ledger",
+	"qs_billing_mrr":               "the books",
+	"qs_billing_mrr_due":           "the books, for moments",
+	"qs_admin_approvals":           "who decided about credits, and why",
 	"qs_mail_outbox":               "is for development only",
 }
 
@@ -109,6 +117,10 @@ var seeds = []struct {
 	{"qs_outbound_messages", row("id", "X", "account", "A", "type", "test", "key", "k", "payload", "{}", "created_at", "T")},
 	{"qs_outbound_deliveries", row("id", "N", "account", "A", "message_id", "X", "endpoint_id", "W", "status", "failed", "last_error", "M", "created_at", "T", "ended_at", "T", "next_at", "T")},
 	{"qs_webhook_events", row("id", "evt_1", "type", "ping", "object_id", "A", "livemode", false, "payload", "", "status", "done", "created_at", "T", "received_at", "T", "processed_at", "T", "next_at", "T")},
+	{"qs_credit_faults", row("account_id", "A", "object_id", "N", "rule", "balance", "want", 1, "got", 2, "seen_at", "T")},
+	{"qs_billing_mrr", row("account_id", "A", "currency", "usd", "amount", 1)},
+	{"qs_billing_mrr_due", row("account_id", "A")},
+	{"qs_admin_approvals", row("id", "N", "key", "N", "user_id", "U", "account_id", "A", "amount", 1, "reason", "Goodwill", "asked_by", "sue", "asked_email", "sue@example.com", "status", "waiting", "created_at", "T", "expires_at", "L")},
 	{"qs_admin_audit", row("id", "N", "staff_id", "sue", "staff_email", "sue@example.com", "action", "view", "subject", "U", "created_at", "T")},
 }
 

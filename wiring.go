@@ -160,7 +160,7 @@ func (a *App) wireAuth() (err error) {
 		Secret: []byte(a.cfg.SecretKey), OAuth: a.cfg.OAuth, WithoutOrganisations: a.cfg.WithoutOrganisations, Permissions: a.cfg.Permissions, AccountData: a.accountData(),
 		StaffSecondFactor: a.cfg.StaffSecondFactor,
 		TrustedProxies:    a.cfg.TrustedProxies, Breaches: a.cfg.Breaches, KeyMode: a.keyMode(), KeyScopes: a.cfg.KeyScopes,
-		Hooks: auth.Hooks{OnEmailChange: a.onEmailChange},
+		Hooks: auth.Hooks{OnEmailChange: a.onEmailChange, OnContactsChange: a.onContactsChange},
 	})
 	return err
 }
@@ -186,6 +186,11 @@ func (a *App) onEmailChange(ctx context.Context, tx *sqlx.Tx, u auth.User, _ str
 		}
 	}
 	return nil
+}
+
+// onContactsChange has Stripe's customer follow an organisation's owners: nobody who has left is written to about it.
+func (a *App) onContactsChange(ctx context.Context, tx *sqlx.Tx, account string) error {
+	return a.Billing.FollowCustomerTx(ctx, tx, account)
 }
 
 func (a *App) wireCredits() (err error) {
@@ -276,7 +281,7 @@ func (a *App) wireAdmin() (err error) {
 		DB: a.db.Writer(), ReadDB: a.db.Reader(), Users: a.Auth, Roles: a.Auth, ImpersonatePath: accountPath + "/impersonation",
 		Ledger: a.Credits, Verifier: a.Credits, Payments: a.Billing, Events: a.Webhooks,
 		Refunds: a.Billing, Catalogue: a.Billing, Reconciler: a.Billing, Subscriptions: a.Billing, Adjuster: a.Credits, Jobs: a.jobs.Client(), Dashboard: a.dashboard(),
-		Services: a.Services, Accounts: a.Auth, Revenue: a.Billing, Use: a.Credits, Crowd: a.Auth, Lag: a.Webhooks,
+		Services: a.Services, Accounts: a.Auth, Investigator: a.Billing, Revenue: a.Billing, Use: a.Credits, Crowd: a.Auth, Lag: a.Webhooks,
 		RunTask: func(ctx context.Context, tx *sqlx.Tx, task admin.Task) (bool, error) {
 			return a.jobs.RunTx(ctx, tx, string(task))
 		},

@@ -101,6 +101,11 @@ type Refunds interface {
 	DisputeTrail(ctx context.Context, id uuid.UUID) ([]billing.DisputeStep, error)
 }
 
+// Investigator compares a payment with Stripe's live objects; *billing.Billing is one.
+type Investigator interface {
+	Investigate(ctx context.Context, payment uuid.UUID) ([]billing.LiveObject, error)
+}
+
 // Catalogue is what is sold; *billing.Billing is one.
 type Catalogue interface {
 	Products(ctx context.Context) ([]billing.Product, error)
@@ -166,6 +171,8 @@ type Config struct {
 	// ApproveAbove is the change of credits, either way, above which a second person with [auth.PermitApprove] has to approve
 	// what one asks for. 0: none needs it.
 	ApproveAbove credits.Amount
+	// Investigator asks Stripe about a payment, where Refunds is set too. Nil: there is no page for it.
+	Investigator Investigator
 	// Accounts tells whose accounts are. Nil: an account is the user of the same id.
 	Accounts Accounts
 	// RunTask queues a job in a transaction of DB, and tells whether it was added; false: one waits or runs already. Nil:

@@ -34,6 +34,7 @@ const (
 	ActionLedgerVerify Action = "ledger_verify"
 
 	ActionPaymentView    Action = "payment_view"
+	ActionInvestigate    Action = "payment_investigate" // a payment beside Stripe's live objects
 	ActionPaymentsExport Action = "payments_export"
 	ActionAccountView    Action = "account_view"
 	ActionRefundPreview  Action = "refund_preview"

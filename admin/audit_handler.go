@@ -41,7 +41,7 @@ type auditVerified struct {
 }
 
 var actions = []Action{ActionOverview, ActionUserSearch, ActionUserView, ActionAdjustPreview, ActionAdjust, ActionLedgerView, ActionLedgerVerify, ActionPaymentsView,
-	ActionPaymentView, ActionPaymentsExport, ActionAccountView, ActionRefundPreview, ActionRefund, ActionRefundsView, ActionRefundView, ActionRefundStats, ActionDisputesView, ActionDisputeView,
+	ActionPaymentView, ActionInvestigate, ActionPaymentsExport, ActionAccountView, ActionRefundPreview, ActionRefund, ActionRefundsView, ActionRefundView, ActionRefundStats, ActionDisputesView, ActionDisputeView,
 	ActionProductsView, ActionProductArrange, ActionProductSync, ActionProductsSync, ActionReconcileView, ActionReconcile, ActionJobsView, ActionJobRetry,
 	ActionJobCancel, ActionEventsView,
 	ActionEventView, ActionEventStats, ActionEventReveal, ActionEventRetry, ActionEventSkip, ActionEventReplay, ActionEventSpan, ActionRoleChange,

@@ -38,7 +38,7 @@ var looks = []admin.Action{
 	admin.ActionOverview, admin.ActionAuditView, admin.ActionAuditVerify, admin.ActionUserSearch, admin.ActionUserView, admin.ActionLedgerView, admin.ActionLedgerVerify,
 	admin.ActionPaymentsView, admin.ActionPaymentView, admin.ActionRefundsView, admin.ActionRefundStats, admin.ActionRefundView, admin.ActionDisputesView,
 	admin.ActionDisputeView, admin.ActionReconcileView, admin.ActionJobsView, admin.ActionProductsView, admin.ActionEventsView, admin.ActionEventStats,
-	admin.ActionEventView, admin.ActionApprovalsView, admin.ActionServicesView, admin.ActionAccountView,
+	admin.ActionEventView, admin.ActionApprovalsView, admin.ActionServicesView, admin.ActionAccountView, admin.ActionInvestigate,
 }
 
 // refunds has a name of its own, since one of its methods has that of the type.
@@ -50,7 +50,7 @@ func TestPermissions_OfEveryRouteForEveryDuty(t *testing.T) {
 	c := newOffice(t, dbtest.SQLite(t, schema), func(cfg *admin.Config) {
 		cfg.Refunds, cfg.Catalogue, cfg.Reconciler, cfg.Jobs = struct{ refunds }{}, struct{ admin.Catalogue }{}, struct{ admin.Reconciler }{}, struct{ admin.Jobs }{}
 		cfg.Services, cfg.Adjuster, cfg.Roles, cfg.ApproveAbove = struct{ admin.Services }{}, struct{ admin.Adjuster }{}, struct{ admin.Roles }{}, credits.Credit
-		cfg.Accounts = struct{ admin.Accounts }{}
+		cfg.Accounts, cfg.Investigator = struct{ admin.Accounts }{}, struct{ admin.Investigator }{}
 		cfg.RunTask = func(context.Context, *sqlx.Tx, admin.Task) (bool, error) { return false, nil }
 		cfg.ReplaySpan = func(context.Context, webhook.SpanParams) (webhook.Span, error) { return webhook.Span{}, nil }
 	})

@@ -128,6 +128,9 @@ func (a *Admin) moneyRoutes() (routes []route) {
 			view("/disputes/{id}", ActionDisputeView, a.showDispute),
 		)
 	}
+	if a.cfg.Refunds != nil && a.cfg.Investigator != nil {
+		routes = append(routes, view("/payments/{id}/stripe", ActionInvestigate, a.showInvestigation))
+	}
 	if a.cfg.Reconciler != nil {
 		routes = append(routes, view("/reconcile", ActionReconcileView, a.showReconcile))
 		if a.cfg.RunTask != nil {

@@ -17,6 +17,7 @@ func pageData() map[string]any {
 		"audit":          auditPage{},
 		"dispute":        disputePage{},
 		"disputes":       disputesPage{},
+		"investigation":  investigationPage{},
 		"jobs":           jobsPage{},
 		"ledger":         ledgerPage{},
 		"overview":       overviewPage{},

@@ -30,6 +30,8 @@ type paymentPage struct {
 	Form     refundForm             `json:"-"`
 	// Stripe is where the Dashboard shows it. Empty: nowhere.
 	Stripe string `json:"stripe_url,omitempty"`
+	// Investigates says that the payment can be compared with Stripe.
+	Investigates bool `json:"-"`
 	// CanRefund tells that who asks may.
 	CanRefund bool `json:"-"`
 }
@@ -76,7 +78,7 @@ func (a *Admin) paymentPage(r *http.Request, form refundForm) (page paymentPage,
 	if err != nil {
 		return page, err
 	}
-	page = paymentPage{frame: a.frame(sectionPayments), Payment: paymentLine{p, p.Account}, Reasons: refundReasons, Form: form,
+	page = paymentPage{frame: a.frame(sectionPayments), Payment: paymentLine{p, p.Account}, Reasons: refundReasons, Form: form, Investigates: a.cfg.Investigator != nil,
 		CanRefund: a.mayDo(r, ActionRefund)}
 	if p.IntentID != "" {
 		page.Stripe = a.stripeURL("/payments/" + p.IntentID)

@@ -292,8 +292,14 @@ func (a *Auth) deleteUser(ctx context.Context, tx *sqlx.Tx, u userRow) error {
 	}
 	const empty = `DELETE FROM qs_auth_organisations WHERE id = ? AND NOT EXISTS (SELECT 1 FROM qs_auth_members WHERE organisation_id = qs_auth_organisations.id)`
 	for _, id := range organisations {
-		if _, err := a.db.ExecTx(ctx, tx, empty, id); err != nil {
+		n, err := a.db.ExecTx(ctx, tx, empty, id)
+		if err != nil {
 			return fmt.Errorf("auth: delete organisation %s: %w", id, err)
+		}
+		if n == 0 {
+			if err := a.contactsChanged(ctx, tx, id); err != nil {
+				return err
+			}
 		}
 	}
 	// Those to the person's address name it, whatever became of them.

@@ -20,6 +20,8 @@ type Hooks struct {
 	OnPasswordChange func(ctx context.Context, tx *sqlx.Tx, u User) error
 	// OnEmailChange: u has another address now than before, or again the one that it had before.
 	OnEmailChange func(ctx context.Context, tx *sqlx.Tx, u User, before string) error
+	// OnContactsChange: the people of [Auth.AccountContacts] are others now than before, as an organisation has another owner.
+	OnContactsChange func(ctx context.Context, tx *sqlx.Tx, accountID string) error
 	// OnEvent: a security event was recorded. userID is empty where an unknown address was tried.
 	OnEvent func(ctx context.Context, tx *sqlx.Tx, userID string, e Event) error
 }
@@ -29,4 +31,12 @@ func (a *Auth) signedUp(ctx context.Context, tx *sqlx.Tx, u userRow) error {
 		return nil
 	}
 	return a.cfg.Hooks.OnSignUp(ctx, tx, u.user())
+}
+
+// contactsChanged tells that others look after an organisation's money than before.
+func (a *Auth) contactsChanged(ctx context.Context, tx *sqlx.Tx, orgID string) error {
+	if a.cfg.Hooks.OnContactsChange == nil {
+		return nil
+	}
+	return a.cfg.Hooks.OnContactsChange(ctx, tx, orgID)
 }

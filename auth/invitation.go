@@ -353,6 +353,11 @@ func (a *Auth) AcceptInvitationTx(ctx context.Context, tx *sqlx.Tx, p AcceptPara
 	if err := a.beginIn(ctx, tx, u.ID, p.SessionID, row.OrganisationID); err != nil {
 		return o, err
 	}
+	if row.Role.isContact() {
+		if err := a.contactsChanged(ctx, tx, row.OrganisationID); err != nil {
+			return o, err
+		}
+	}
 	return o, a.record(ctx, tx, u.ID, EventOrgJoined, string(row.Role)+" of "+o.ID, p.Client)
 }
 

@@ -138,6 +138,11 @@ func (a *Auth) changeRole(ctx context.Context, tx *sqlx.Tx, p MemberParams, now,
 			return err
 		}
 	}
+	if now.isContact() || role.isContact() {
+		if err := a.contactsChanged(ctx, tx, p.OrganisationID); err != nil {
+			return err
+		}
+	}
 	return a.record(ctx, tx, p.UserID, EventOrgRole, string(role)+" in "+p.OrganisationID, p.Client)
 }
 
@@ -212,7 +217,10 @@ func (a *Auth) RemoveMemberTx(ctx context.Context, tx *sqlx.Tx, p MemberParams) 
 			return err
 		}
 	}
-	return a.dropMember(ctx, tx, p, EventOrgLeft)
+	if err := a.dropMember(ctx, tx, p, EventOrgLeft); err != nil || !role.isContact() {
+		return err
+	}
+	return a.contactsChanged(ctx, tx, p.OrganisationID)
 }
 
 // dropMember removes a member of a locked organisation with all that acts for it in their name, and records why.

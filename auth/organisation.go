@@ -38,6 +38,9 @@ func (r OrgRole) Label() string {
 // MayPay tells that the role sees and changes what is paid for.
 func (r OrgRole) MayPay() bool { return r == OrgOwner || r == OrgAdmin || r == OrgBilling }
 
+// isContact tells that the role is written to about money; see [Auth.AccountContacts].
+func (r OrgRole) isContact() bool { return r == OrgOwner || r == OrgBilling }
+
 // MayManage tells that the role names the organisation, invites, and looks after members, roles and their API keys.
 func (r OrgRole) MayManage() bool { return r == OrgOwner || r == OrgAdmin }
 

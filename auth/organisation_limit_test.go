@@ -1,17 +1,20 @@
 package auth_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/quickscale/quickscale/auth"
 	"github.com/quickscale/quickscale/internal/database"
+	"github.com/quickscale/quickscale/internal/dbtest"
 )
 
 // fill gives the organisation open invitations until it has n members and invitations.
@@ -51,11 +54,12 @@ func TestInvitation_AnOrganisationHasABound(t *testing.T) {
 		}
 		made := 0
 		for range cap(results) {
-			if err := <-results; err == nil {
+			err := <-results
+			if err == nil {
 				made++
-			} else {
-				assert.ErrorIs(t, err, auth.ErrOrganisationFull)
+				continue
 			}
+			require.ErrorIs(t, err, auth.ErrOrganisationFull)
 		}
 		assert.Equal(t, 3, made)
 		require.NoError(t, invite("guest10@example.com"), "it replaces the one that is open")
@@ -179,5 +183,48 @@ func TestOrganisation_ARoleChangesUnderWhoIsLoggedIn(t *testing.T) {
 		step("is out", http.StatusSeeOther, func() error {
 			return k.RemoveMember(t.Context(), auth.MemberParams{ActorID: owner.ID, OrganisationID: tm.org.ID, UserID: member.ID})
 		})
+	})
+}
+
+// Whoever follows an organisation's address is told when others look after its money, and not else.
+func TestHooks_AreToldWhenOthersLookAfterTheMoney(t *testing.T) {
+	t.Parallel()
+	dbtest.Run(t, schema, func(t *testing.T, db *database.DB) {
+		told := 0
+		k := newKit(t, db, func(c *auth.Config) {
+			c.Hooks.OnContactsChange = func(ctx context.Context, tx *sqlx.Tx, account string) error {
+				told++
+				_, err := db.ExecTx(ctx, tx, `UPDATE qs_auth_organisations SET name = name WHERE id = ?`, account)
+				return err
+			}
+		})
+		tm := newTeam(t, k)
+		owner, admin, member := tm.people[auth.OrgOwner], tm.people[auth.OrgAdmin], tm.people[auth.OrgMember]
+		assert.Equal(t, 1, told, "who does the billing has joined")
+		p := func(user auth.User, role auth.OrgRole) auth.MemberParams {
+			return auth.MemberParams{ActorID: owner.ID, OrganisationID: tm.org.ID, UserID: user.ID, Role: role}
+		}
+		for _, step := range []struct {
+			name string
+			by   int
+			do   func() error
+		}{
+			{"a member becomes an administrator", 0, func() error { return k.SetMemberRole(t.Context(), p(member, auth.OrgAdmin)) }},
+			{"an administrator leaves", 0, func() error { return k.RemoveMember(t.Context(), p(member, "")) }},
+			{"another owner", 1, func() error { return k.SetMemberRole(t.Context(), p(admin, auth.OrgOwner)) }},
+			{"who does the billing leaves", 1, func() error { return k.RemoveMember(t.Context(), p(tm.people[auth.OrgBilling], "")) }},
+			{"an owner is erased", 1, func() error {
+				if _, err := k.AskForDeletion(t.Context(), admin.ID, "", auth.Client{}); err != nil {
+					return err
+				}
+				k.clock.Advance(auth.DefaultDeletionGrace)
+				_, err := k.EraseDue(t.Context())
+				return err
+			}},
+		} {
+			before := told
+			require.NoError(t, step.do(), step.name)
+			assert.Equal(t, before+step.by, told, step.name)
+		}
 	})
 }

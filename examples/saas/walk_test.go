@@ -102,6 +102,8 @@ func stops(s shown) []stop {
 		{who: "staff", name: "admin-adjust", path: at("admin-user") + "/credits/preview", form: []string{"amount", "-2.5", "reason", hostile(200)}},
 		{who: "staff", name: "admin-ledger", path: "/admin/ledger"}, {who: "staff", name: "admin-ledger-verified", path: "/admin/ledger/verify", form: []string{}},
 		{who: "staff", name: "admin-payments", path: "/admin/payments"}, {who: "staff", name: "admin-payments-none", path: "/admin/payments?q=" + url.QueryEscape(attack)}, {who: "staff", name: "admin-payment", path: at("admin-payment")},
+		reject("staff", "admin-payments-wrong", "/admin/payments?least="+url.QueryEscape(attack)+"&from="+url.QueryEscape(attack)+"&currency="+url.QueryEscape(attack)),
+		{who: "staff", name: "admin-investigation", path: at("admin-payment") + "/stripe"},
 		reject("staff", "admin-refund-wrong", at("admin-payment")+"/refund/preview", "amount", attack, "reason", "", "note", ""),
 		{who: "staff", name: "admin-refund-preview", path: at("admin-payment") + "/refund/preview", form: []string{"amount", "1.00", "reason", "duplicate", "note", hostile(200)}},
 		{who: "staff", name: "admin-refunds", path: "/admin/refunds"}, {who: "staff", name: "admin-refund", path: at("refund")}, {who: "staff", name: "admin-refund-figures", path: "/admin/refunds/stats"},

@@ -65,6 +65,7 @@ var notPages = map[string]string{
 	"/api/v1/credits":                     "JSON only",
 	"/api/v1/usage":                       "JSON only",
 	"/api/v1/openapi.json":                "JSON only",
+	"/admin/payments.csv":                 "a download",
 	"/admin/audit.csv":                    "a download",
 	"/credits/history.csv":                "a download",
 	"/billing/payments/{id}/receipt.pdf":  "a download",

@@ -11,6 +11,7 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 )
 
@@ -97,11 +98,26 @@ func (b *Browser) Foreign(base string) []string {
 	})
 }
 
-// Capture keeps a picture of the page as it is looked at, under its name in the artefact folder.
+// Capture keeps a picture of the whole page as it is looked at, under its name in the artefact folder.
 func (b *Browser) Capture(name string) {
 	b.tb.Helper()
-	picture := read(b, "take a picture of "+name, chromedp.FullScreenshot(pictureQuality))
-	if err := os.WriteFile(filepath.Join(artifacts(b.tb), name+".jpg"), picture, 0o600); err != nil {
+	b.Keep(name+".jpg", read(b, "take a picture of "+name, chromedp.FullScreenshot(pictureQuality)))
+}
+
+// Picture is what the window shows, as WebP.
+func (b *Browser) Picture() []byte {
+	b.tb.Helper()
+	quality := int64(pictureQuality)
+	return read(b, "take a picture", func(ctx context.Context, t *chromedp.Target) ([]byte, error) {
+		taken, err := cdp.Call(ctx, t, page.CaptureScreenshot, page.CaptureScreenshotParams{Format: page.CaptureScreenshotFormatWebp, Quality: &quality})
+		return taken.Data, err
+	})
+}
+
+// Keep writes a file into the artefact folder.
+func (b *Browser) Keep(name string, content []byte) {
+	b.tb.Helper()
+	if err := os.WriteFile(filepath.Join(artifacts(b.tb), name), content, 0o600); err != nil {
 		b.tb.Fatal(err)
 	}
 }

@@ -109,9 +109,8 @@ var (
 	createOnItem = regexp.MustCompile(`(?s)^CREATE TRIGGER (\w+) .*?\bON (\w+)`)
 	createOther  = regexp.MustCompile(`^CREATE (VIEW|DOMAIN|FUNCTION) (\w+)`)
 	addColumn    = regexp.MustCompile(`^ALTER TABLE (\w+) ADD COLUMN (\w+)`)
-	// What is done to a table of the same migration goes with it.
-	withTable   = regexp.MustCompile(`^(?:ALTER TABLE (\w+) ADD |INSERT INTO (\w+) )`)
-	columnValue = regexp.MustCompile(`\bDEFAULT ('[^']*'|[\w.]+)`)
+	changesTable = regexp.MustCompile(`^(?:ALTER TABLE (\w+) ADD|INSERT INTO (\w+)) `)
+	columnValue  = regexp.MustCompile(`\bDEFAULT ('[^']*'|[\w.]+)`)
 )
 
 // reverse makes the statements that take back what those of a migration have made, the last first.
@@ -139,8 +138,8 @@ func reverse(text string, dialect Dialect) (down []string, lose []lossy, err err
 			down = append(down, "DROP "+m[1]+" "+m[2])
 			continue
 		}
-		if m := withTable.FindStringSubmatch(s); m != nil && slices.Contains(made, m[1]+m[2]) {
-			continue
+		if m := changesTable.FindStringSubmatch(s); m != nil && slices.Contains(made, m[1]+m[2]) {
+			continue // it goes with its table
 		}
 		if m := addColumn.FindStringSubmatch(s); m != nil && strings.Count(s, "ADD COLUMN") == 1 {
 			l := lossy{m[1] + "." + m[2], m[1], " WHERE " + m[2] + " IS NOT NULL"}

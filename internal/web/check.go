@@ -152,7 +152,7 @@ func check(set *template.Template, name string, dot shape) (err error) {
 	return nil
 }
 
-func (c *checker) fail(node parse.Node, format string, args ...any) {
+func (c *checker) failf(node parse.Node, format string, args ...any) {
 	where := ""
 	if node != nil {
 		location, _ := c.tree.ErrorContext(node)
@@ -165,7 +165,7 @@ func (c *checker) fail(node parse.Node, format string, args ...any) {
 func (c *checker) call(from parse.Node, name string, dot shape) {
 	t := c.set.Lookup(name)
 	if t == nil || t.Tree == nil {
-		c.fail(from, "{{template %q}}: no file defines this template", name)
+		c.failf(from, "{{template %q}}: no file defines this template", name)
 	}
 	key := name + " " + dot.String()
 	if c.seen[key] {
@@ -219,7 +219,7 @@ func (c *checker) loop(dot shape, n *parse.RangeNode) {
 	over := c.commands(dot, n.Pipe)
 	key, value, ok := over.elements()
 	if !ok {
-		c.fail(n.Pipe, "{{range %s}}: %s has no elements", n.Pipe, over.name())
+		c.failf(n.Pipe, "{{range %s}}: %s has no elements", n.Pipe, over.name())
 	}
 	c.branch(func() {
 		switch len(decl) {
@@ -285,9 +285,9 @@ func (c *checker) value(dot shape, node parse.Node) shape {
 	case *parse.FieldNode:
 		return c.chain(n, dot, n.Ident)
 	case *parse.VariableNode:
-		for i := len(c.vars) - 1; i >= 0; i-- {
-			if c.vars[i].name == n.Ident[0] {
-				return c.chain(n, c.vars[i].shape, n.Ident[1:])
+		for _, v := range slices.Backward(c.vars) {
+			if v.name == n.Ident[0] {
+				return c.chain(n, v.shape, n.Ident[1:])
 			}
 		}
 		return shape{}
@@ -310,7 +310,7 @@ func (c *checker) chain(node parse.Node, s shape, names []string) shape {
 	for _, name := range names {
 		found, ok := s.field(name)
 		if !ok {
-			c.fail(node, "%s: %s has no field or method %s", node, s.name(), name)
+			c.failf(node, "%s: %s has no field or method %s", node, s.name(), name)
 		}
 		s = found
 	}

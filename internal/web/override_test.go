@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"testing"
 	"testing/fstest"
@@ -45,7 +46,7 @@ func drawn(t *testing.T, content string, files map[string]string) (string, error
 	}
 	w := httptest.NewRecorder()
 	grace := person{Name: "Grace", Home: &address{"Main"}, hidden: "h", Any: map[string]int{"one": 1}}
-	views.Render(w, httptest.NewRequest("GET", "/", nil), 200, "page", grace)
+	views.Render(w, httptest.NewRequest(http.MethodGet, "/", nil), 200, "page", grace)
 	require.Equal(t, 200, w.Code, w.Body.String())
 	return w.Body.String(), nil
 }
@@ -88,9 +89,9 @@ func TestOverride_MistakesAreToldAtTheStart(t *testing.T) {
 		files map[string]string
 		want  []string
 	}{
-		"a field":                {content("\n{{.Data.Nmae}}"), nil, []string{"test/page.html:2:", "web_test.person has no field or method Nmae"}},
+		"a field":                {content("\n{{.Data.Titel}}"), nil, []string{"test/page.html:2:", "web_test.person has no field or method Titel"}},
 		"behind a pointer":       {content(`{{.Data.Home.Steret}}`), nil, []string{"test/page.html:1:", "address has no field or method Steret"}},
-		"of the page":            {content(`{{.Nmae}}`), nil, []string{"a page has no field or method Nmae"}},
+		"of the page":            {content(`{{.Titel}}`), nil, []string{"a page has no field or method Titel"}},
 		"not exported":           {content(`{{.Data.hidden}}`), nil, []string{"hidden"}},
 		"in with":                {content(`{{with .Data.Home}}{{.Nope}}{{end}}`), nil, []string{"Nope"}},
 		"in else":                {content(`{{with .Data.Home}}{{else}}{{.Data.Nope}}{{end}}`), nil, []string{"Nope"}},
@@ -140,7 +141,7 @@ func TestRender_RefusesDataThatWasNotChecked(t *testing.T) {
 	views, err := site.Views("test", hello, map[string]any{"hello": ""})
 	require.NoError(t, err)
 	w := httptest.NewRecorder()
-	views.Render(w, httptest.NewRequest("GET", "/", nil), 200, "hello", 1)
+	views.Render(w, httptest.NewRequest(http.MethodGet, "/", nil), 200, "hello", 1)
 	assert.Equal(t, 500, w.Code)
 	_, err = site.Views("test", hello, map[string]any{"helo": ""})
 	require.ErrorContains(t, err, `"helo"`)

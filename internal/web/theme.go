@@ -111,7 +111,7 @@ func (t Theme) sheet() (css string, faults []error) {
 		if !cssLength.MatchString(t.Radius) {
 			faults = append(faults, fmt.Errorf("web: Theme.Radius is %q; write a length such as 0.5rem, 4px or 0", t.Radius))
 		}
-		fmt.Fprintf(&all, "--bulma-radius:%[1]s;--bulma-radius-small:%[1]s;--bulma-radius-large:%[1]s;", t.Radius)
+		fmt.Fprintf(&all, "--bulma-radius:%[1]s;--bulma-radius-small:%[1]s;--bulma-radius-medium:%[1]s;--bulma-radius-large:%[1]s;", t.Radius)
 	}
 	font := t.Font
 	if t.FontFile != "" {
