@@ -32,15 +32,15 @@ const leastDisk = 64 << 20
 // worked unless [App.Stop] was called, and SQLite's disk has room left. A database that is a server has a disk of its own,
 // which is not looked at.
 func (a *App) Checks(ctx context.Context) []Check {
-	checks := []Check{{checkDatabase, a.db.Ping(ctx)}}
-	if checks[0].Err != nil {
-		return checks // nothing else can be asked
+	answers := Check{checkDatabase, a.db.Ping(ctx)}
+	if answers.Err != nil {
+		return []Check{answers} // nothing else can be asked
 	}
 	var jobs error
 	if a.ending.Load() {
 		jobs = errors.New("quickscale: the process is being stopped")
 	}
-	return append(checks, Check{checkMigrations, a.migrated(ctx)}, Check{checkJobs, jobs}, Check{checkDisk, a.room(ctx)})
+	return []Check{answers, {checkMigrations, a.migrated(ctx)}, {checkJobs, jobs}, {checkDisk, a.room(ctx)}}
 }
 
 func (a *App) migrated(ctx context.Context) error {
@@ -68,11 +68,11 @@ func (a *App) room(ctx context.Context) error {
 
 // Ready tells whether the application can serve: all [App.Checks] are well. The error says which are not.
 func (a *App) Ready(ctx context.Context) error {
-	var errs []error
+	var err error
 	for _, c := range a.Checks(ctx) {
-		errs = append(errs, c.Err)
+		err = errors.Join(err, c.Err)
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 // Health answers GET /healthz with 200 while the process runs, and GET /readyz with 200 when it can serve (see
