@@ -79,7 +79,7 @@ func dump(t *testing.T, database string) (everything, outbox string) {
 		if table == "qs_mail_outbox" {
 			to = &mails
 		}
-		rows, err := pools.ReadDB.Queryx(`SELECT * FROM ` + table)
+		rows, err := pools.ReadDB.Queryx(`SELECT * FROM ` + table) //nolint:sqlclosecheck // closed below
 		require.NoError(t, err)
 		for rows.Next() {
 			values, err := rows.SliceScan()
