@@ -51,7 +51,8 @@ func (m *Metrics) Shutdown(ctx context.Context) error { return m.provider.Shutdo
 
 // Handler answers a scrape in Prometheus's format. Figures of a business are not everybody's: with a token, which should
 // have 16 bytes of chance or more, only who sends it (Authorization: Bearer) gets them, and without one only who asks
-// from this machine and through no proxy. All others get 404.
+// from this machine and through no proxy. All others get 404. A proxy on this machine that adds none of the usual headers
+// (X-Forwarded-For, X-Real-IP, Forwarded, Via) cannot be told from this machine: behind one, set a token.
 func (m *Metrics) Handler(token string) http.Handler {
 	metrics := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
