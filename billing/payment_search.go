@@ -12,7 +12,7 @@ func (p PaymentsParams) where() (condition string, args []any) {
 	if find == "" {
 		return "", nil
 	}
-	by := func(condition string) (string, []any) { return " AND " + condition, []any{find} }
+	by := func(condition string) (string, []any) { return condition, []any{find} }
 	prefix, _, _ := strings.Cut(find, "_")
 	switch {
 	case strings.HasPrefix(strings.ToUpper(find), "RCP-"):
