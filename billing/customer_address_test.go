@@ -33,6 +33,16 @@ func (a *addresses) config(c *billing.Config) {
 	}
 }
 
+// waitForFollowers waits until the jobs that follow an address have ended well.
+func (s *shop) waitForFollowers() {
+	s.t.Helper()
+	require.Eventually(s.t, func() bool {
+		var open int
+		require.NoError(s.t, s.db.Get(s.t.Context(), &open, `SELECT COUNT(*) FROM river_job WHERE kind = ? AND state <> ?`, "billing_follow_customer", "completed"))
+		return open == 0
+	}, 20*time.Second, 20*time.Millisecond)
+}
+
 // runAddresses gives each shop addresses of its own.
 func runAddresses(t *testing.T, fn func(t *testing.T, s *shop, a *addresses)) {
 	t.Helper()
@@ -95,6 +105,7 @@ func TestFollowCustomer_AChangeIsToldOnceAfterItsCommit(t *testing.T) {
 		require.ErrorIs(t, s.move(a, "ada@undone.example", undone), undone)
 		require.NoError(t, s.move(a, "ada@new.example", nil))
 		s.waitForAddress("ada@new.example")
+		s.waitForFollowers() // what was told is noted after it was told
 		asked := a.asked.Load()
 		for range 3 {
 			require.NoError(t, s.move(a, "ada@new.example", nil))
@@ -140,11 +151,7 @@ func TestFollowCustomer_SurvivesACustomerThatWasDeletedInStripe(t *testing.T) {
 		n := s.told(func(int64) error { return nil })
 		require.NoError(t, s.move(a, "ada@new.example", nil))
 		require.Eventually(t, func() bool { return n.Load() == 1 }, 20*time.Second, 10*time.Millisecond)
-		require.Eventually(t, func() bool { // the job ended well
-			var open int
-			require.NoError(t, s.db.Get(t.Context(), &open, `SELECT COUNT(*) FROM river_job WHERE kind = ? AND state <> ?`, "billing_follow_customer", "completed"))
-			return open == 0
-		}, 20*time.Second, 20*time.Millisecond)
+		s.waitForFollowers()
 		s.breaks.Store(nil)
 		moved := ada
 		moved.Email = "ada@new.example"
