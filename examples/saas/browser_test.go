@@ -39,7 +39,7 @@ func TestBrowser_SignUpBuySpend(t *testing.T) {
 	b.Go(p.base + "/dev/mail")
 	b.See("grace@example.com")
 	b.Screenshot("mail")
-	b.Click(`main a[href^="/dev/mail/"]`)
+	b.Click(`main table a[href^="/dev/mail/"]`)
 	b.See("/auth/verify?token=")
 	b.Screenshot("mail-message")
 	b.Click(`main a[href*="/auth/verify?token="]`)

@@ -78,7 +78,8 @@ func TestPages_AskNoMoreOftenForAThousandRowsThanForTen(t *testing.T) {
 		if name == "admin-refund-figures" {
 			continue // looks into the ledger for each refund of the span, up to a bound of its own
 		}
-		assert.Equal(t, pages[name]["10"], pages[name]["1000"], "statements for %s with 10 and with 1,000 rows", name)
+		// Whoever is signed in is remembered for a second, unless they have just changed: one statement more or less.
+		assert.LessOrEqual(t, pages[name]["1000"], pages[name]["10"]+1, "statements for %s with 10 and with 1,000 rows", name)
 	}
 }
 

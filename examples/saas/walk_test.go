@@ -119,6 +119,7 @@ func stops(s shown) []stop {
 		{who: "staff", name: "admin-approval", path: at("admin-user") + "/credits", form: []string{"amount", "2000", "reason", hostile(200), "key", "0198c0de-0000-7000-8000-00000000000a"}},
 		{who: "staff", name: "admin-approvals", path: "/admin/approvals"}, {who: "staff", name: "admin-audit-verified", path: "/admin/audit/verify", form: []string{}},
 		{who: "staff", name: "admin-account", path: at("admin-account")}, {who: "staff", name: "admin-service-hostile", path: "/admin/services/echo"},
+		{who: "staff", name: "admin-security", path: "/admin/security"}, reject("staff", "admin-security-wrong", "/admin/security?from="+url.QueryEscape(attack)+"&user="+url.QueryEscape(attack)),
 		{who: "staff", name: "admin-audit", path: "/admin/audit"}, reject("staff", "admin-audit-wrong", "/admin/audit?from="+url.QueryEscape(attack)+"&staff="+url.QueryEscape(attack)),
 
 		{who: "guest", name: "mail", path: "/dev/mail/"}, {who: "guest", name: "mail-preview", path: "/dev/mail/preview"}, {who: "guest", name: "mail-none", path: "/dev/mail/?to=" + url.QueryEscape(attack)}, {who: "guest", name: "mail-message", path: at("mail")},
