@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -52,8 +53,10 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 // jobs, have [ShutdownTimeout] to finish; what takes longer is cut off, and jobs run again later. Call [App.Start] before;
 // Serve stops the application and closes the listener.
 func (a *App) Serve(ctx context.Context, l net.Listener, handler http.Handler) error {
+	var open connections
 	server := &http.Server{
 		Handler: handler, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		ConnState: open.note,
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
@@ -66,5 +69,44 @@ func (a *App) Serve(ctx context.Context, l net.Listener, handler http.Handler) e
 	a.ending.Store(true)
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), ShutdownTimeout)
 	defer cancel()
+	if err == nil {
+		err = l.Close()
+		<-failed // that the listener is closed; from here on no connection is new
+		server.SetKeepAlivesEnabled(false)
+		open.wait(end)
+	}
 	return errors.Join(err, server.Shutdown(end), a.Stop(end))
+}
+
+// arrival is how long the request of a connection that was taken may take to arrive when the process is to stop. Requests
+// that [http.Server.Shutdown] reads after it was called are dropped.
+const arrival = 5 * time.Second
+
+// connections counts those of a server that are open.
+type connections struct{ n atomic.Int64 }
+
+// note is for [http.Server.ConnState].
+func (c *connections) note(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		c.n.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		c.n.Add(-1)
+	case http.StateActive, http.StateIdle:
+	}
+}
+
+// wait returns when none is open, and after the time of arrival: then only requests that are being answered are left.
+func (c *connections) wait(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, arrival)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for c.n.Load() > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
