@@ -71,7 +71,9 @@ func (a *App) Serve(ctx context.Context, l net.Listener, handler http.Handler) e
 	defer cancel()
 	if err == nil {
 		err = l.Close()
-		<-failed // that the listener is closed; from here on no connection is new
+		if ended := <-failed; !errors.Is(ended, net.ErrClosed) { // from here on no connection is new
+			err = errors.Join(err, ended)
+		}
 		server.SetKeepAlivesEnabled(false)
 		open.wait(end)
 	}
