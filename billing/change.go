@@ -220,6 +220,9 @@ func (b *Billing) schedule(ctx context.Context, c Change, intent changeRow) erro
 		params.SetIdempotencyKey(intent.key("schedule"))
 		made, err := b.cfg.Stripe.SubscriptionSchedules.New(params)
 		if err != nil {
+			made = b.scheduleOf(ctx, s.ID, err)
+		}
+		if made == nil {
 			return stripeError("make a schedule for subscription "+s.ID, err)
 		}
 		id = made.ID
@@ -239,6 +242,19 @@ func (b *Billing) schedule(ctx context.Context, c Change, intent changeRow) erro
 		return stripeError("plan the phases of schedule "+id, err)
 	}
 	return nil
+}
+
+// scheduleOf returns the schedule that a subscription has already where another one was refused: the answer that told of it was
+// lost, and we have not heard of it yet.
+func (b *Billing) scheduleOf(ctx context.Context, subscription string, refused error) *stripe.SubscriptionSchedule {
+	if e, ok := asStripe(refused); !ok || e.Type != stripe.ErrorTypeInvalidRequest {
+		return nil
+	}
+	picture, err := b.fetchSubscription(ctx, subscription)
+	if err != nil || picture.Schedule == nil || picture.Schedule.Status != stripe.SubscriptionScheduleStatusActive {
+		return nil
+	}
+	return picture.Schedule
 }
 
 // syncLatestInvoice takes over the invoice that a change has made.
