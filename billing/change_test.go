@@ -255,6 +255,25 @@ func TestChangePlan_LostAnswerChargesOnce(t *testing.T) {
 	})
 }
 
+// A subscription has one schedule. Where the answer that told of it was lost and its webhook has not come, the next try
+// finds it.
+func TestChangePlan_DowngradeGoesOnWithAScheduleThatWasNotHeardOf(t *testing.T) {
+	run(t, func(t *testing.T, s *shop) {
+		basic, pro := s.plan("Basic", "100", 1000, "month"), s.plan("Pro", "400", 3000, "month")
+		s.subscribe(pro.ID, stripetest.CardSucceeds)
+		id := s.subscription().ID
+		_, err := s.double.Stripe.SubscriptionSchedules.New(&stripe.SubscriptionScheduleParams{FromSubscription: &id})
+		require.NoError(t, err)
+		s.quiet()
+		_, err = s.db.Writer().Exec(`UPDATE qs_billing_subscriptions SET schedule_id = ''`)
+		require.NoError(t, err)
+		sub, err := s.ChangePlan(t.Context(), billing.ChangeParams{Account: ada.Account, Price: basic.ID})
+		require.NoError(t, err)
+		require.NotNil(t, sub.Next)
+		assert.Equal(t, "Basic", sub.Next.Name)
+	})
+}
+
 // A change at once that costs nothing has no invoice to carry the policy out; its intent does, whatever was lost.
 func TestChangePlan_LostAnswerIsResumed(t *testing.T) {
 	run(t, func(t *testing.T, s *shop) {
